@@ -1,25 +1,24 @@
 """The legend of dimensions, and the array types that signatures use.
 
-Names of tensors end in their dimensions: `attention_TT`, `reach_BT`.
+Names of arrays end in their dimensions: `attention_TT`, `reach_BT`.
 
 ====  ==========================================================
 B     batch: sequences in one call
 T     tokens of a sequence, prompt and response together
 R     response tokens, padded to the longest of the batch
 P     rows of a panel: a slab of consecutive rows of a T x T matrix
+C     columns of a panel: every token before its last row
 S     steps: sentences or lines of a response, the prompt as step 0
 E     edges of a graph on tokens
 H     attention heads
 K     key-value heads, where queries share keys
 D     width of a head
 ====  ==========================================================
+
+Torch is not imported here, so that saved traces can be studied without it.
 """
 
-import numpy as np
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int, Shaped
+from numpy import ndarray
 
-__all__ = ["ArrayF", "ArrayI", "Bool", "Float", "Int", "Tensor"]
-
-ArrayF = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-ArrayI = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+__all__ = ["Bool", "Float", "Int", "Shaped", "ndarray"]

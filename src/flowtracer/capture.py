@@ -1,0 +1,422 @@
+"""Attention out of a running transformers model, on whatever backend it runs, its logits unchanged to the bit.
+
+1. For the duration of a forward, the model's own attention function (sdpa, eager, flash, flex) is wrapped. The wrapper
+   keeps references to the queries and keys of the chosen layers, with everything that shapes their softmax (scale,
+   mask, window, soft cap, sinks, position bias), and calls the original with its arguments untouched.
+2. Where only attention is wanted, the forward ends inside the last chosen layer: later layers and the LM head never
+   run.
+3. `AttentionPanels` recomputes rows of the head-mean attention from those queries and keys, a panel at a time, in
+   float32 or better. Rows are whole softmax rows, so no log-sum-exp has to be stored.
+
+The registry that transformers looks attention functions up in is global to the process. A lock keeps captures of
+several threads apart, and modules of other models pass through the wrapper untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowtracer.errors import CaptureError, InputError
+from flowtracer.shapes import Bool, Float, Int
+
+Heads = Mapping[int, Sequence[int]]
+"""Chosen heads of each chosen layer."""
+
+_PANEL_BYTES = 32 * 2**20
+"""Working memory of one panel's scores. Larger panels leave the cache, smaller ones waste the matrix product."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAttention:
+    """What one layer's softmax is made of."""
+
+    layer: int
+    query_BHTD: Float[Tensor, "B H T D"]
+    key_BKTD: Float[Tensor, "B K T D"]
+    scale: float
+    mask: Bool[Tensor, "#B #H T T"] | Float[Tensor, "#B #H T T"] | Callable[..., Tensor] | None
+    """Allowed pairs, or what is added to the scores, or a rule on indices; None: causal."""
+    segments_BT: Int[Tensor, "B T"] | None = None
+    """With no mask: tokens attend within their own segment only, and segment 0 is padding."""
+    window: int | None = None
+    """With no mask: how many latest tokens, its own included, a token attends to."""
+    softcap: float | None = None
+    sinks_H: Float[Tensor, " H"] | None = None
+    """A learned extra logit of each head; it takes its share of the softmax and is no token."""
+    position_bias: Float[Tensor, "#B #H T T"] | None = None
+
+    def scores(self, start: int, stop: int) -> Float[Tensor, "B H P C"]:
+        """Masked logits of rows `start..stop` over columns `0..stop`; -inf where attention is not allowed."""
+        # bf16 products would carry an error of 1e-2 into the softmax.
+        query_BHPD = self.query_BHTD[:, :, start:stop].float() * self.scale
+        key_BKCD = self.key_BKTD[:, :, :stop].float()
+        batch, heads, rows, width = query_BHPD.shape
+        shared = heads // key_BKCD.shape[1]
+        scores = query_BHPD.reshape(batch, -1, shared * rows, width) @ key_BKCD.mT
+        scores = scores.view(batch, heads, rows, stop)
+        if self.softcap is not None:
+            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
+        if self.position_bias is not None:
+            scores += self.position_bias[..., start:stop, :stop]
+        return self._masked(scores, start, stop)
+
+    def _masked(self, scores: Float[Tensor, "B H P C"], start: int, stop: int) -> Float[Tensor, "B H P C"]:
+        if self.mask is None:
+            future_PP = torch.ones(2 * [stop - start], dtype=torch.bool, device=scores.device).triu(1)
+            scores[..., start:].masked_fill_(future_PP, -torch.inf)
+            if self.window is not None:
+                rows_P1 = torch.arange(start, stop, device=scores.device)[:, None]
+                columns_C = torch.arange(stop, device=scores.device)
+                scores.masked_fill_(columns_C <= rows_P1 - self.window, -torch.inf)
+            if self.segments_BT is not None:
+                row_B1P1 = self.segments_BT[:, None, start:stop, None]
+                column_B11C = self.segments_BT[:, None, None, :stop]
+                scores.masked_fill_((row_B1P1 != column_B11C) | (column_B11C == 0), -torch.inf)
+            return scores
+        mask = self.mask if isinstance(self.mask, Tensor) else self._evaluate_rule(self.mask, scores, start, stop)
+        mask = mask if mask.shape[-2:] == scores.shape[-2:] else mask[..., start:stop, :stop]
+        if mask.dtype == torch.bool:
+            return scores.masked_fill_(~mask, -torch.inf)
+        # Additive masks say "never" with the smallest number of their type, not with -inf.
+        return scores.add_(mask).masked_fill_(mask <= torch.finfo(mask.dtype).min / 2, -torch.inf)
+
+    def _evaluate_rule(self, rule: Callable[..., Tensor], scores: Tensor, start: int, stop: int) -> Tensor:
+        """A flex-attention mask rule `(batch, head, query, key) -> allowed` on a panel's indices."""
+        batch, heads = scores.shape[:2]
+        index = [torch.arange(n, device=scores.device) for n in (batch, heads, stop - start, stop)]
+        b, h, q, k = torch.meshgrid(*index, indexing="ij")
+        return rule(b, h, q + start, k)
+
+    def weights(self, start: int, stop: int) -> Float[Tensor, "B H P C"]:
+        """Attention of rows `start..stop`, by head; rows that may attend to nothing are zero."""
+        scores = self.scores(start, stop)
+        if self.sinks_H is not None:
+            sink = self.sinks_H.float()[:, None, None].expand(*scores.shape[:3], 1)
+            weights = torch.cat([scores, sink], -1).softmax(-1)[..., :-1]
+        else:
+            weights = scores.softmax(-1)
+        if self.mask is not None or self.segments_BT is not None:
+            # Only a mask can leave a row nothing to attend to; NaN in the scores themselves must stay visible.
+            weights = weights.masked_fill((scores == -torch.inf).all(-1, keepdim=True), 0.0)
+        return weights
+
+    def with_heads(self, heads: Sequence[int]) -> LayerAttention:
+        """Only the chosen heads."""
+        count = self.query_BHTD.shape[1]
+        if not heads or not all(0 <= h < count for h in heads):
+            raise InputError(
+                f"expected heads of layer {self.layer} within 0..{count - 1}, got {list(heads)}"
+            )
+        index = torch.tensor(list(heads), device=self.query_BHTD.device)
+        per_head = {
+            name: value[:, index] if value.shape[1] > 1 else value
+            for name in ("mask", "position_bias")
+            if isinstance(value := getattr(self, name), Tensor)
+        }
+        return replace(
+            self,
+            query_BHTD=self.query_BHTD[:, index],
+            key_BKTD=self.key_BKTD[:, index // (count // self.key_BKTD.shape[1])],
+            sinks_H=None if self.sinks_H is None else self.sinks_H[index],
+            **per_head,
+        )
+
+    def segment(self, row: int, start: int, stop: int) -> LayerAttention:
+        """Tokens `start..stop` of one row of the batch, for sequences that were packed into it."""
+        if self.mask is not None and not isinstance(self.mask, Tensor):
+            raise CaptureError("expected a mask in tensor form to unpack a row, got a flex-attention rule; use padding")
+        cut: dict[str, Any] = {
+            name: (value[row : row + 1] if len(value) > 1 else value)[..., start:stop, start:stop]
+            for name in ("mask", "position_bias")
+            if isinstance(value := getattr(self, name), Tensor)
+        }
+        return replace(
+            self,
+            query_BHTD=self.query_BHTD[row : row + 1, :, start:stop],
+            key_BKTD=self.key_BKTD[row : row + 1, :, start:stop],
+            segments_BT=None if self.segments_BT is None else self.segments_BT[row : row + 1, start:stop],
+            **cut,
+        )
+
+
+class AttentionPanels:
+    """Row panels of attention averaged over the chosen heads of the chosen layers, recomputed when asked for."""
+
+    def __init__(self, layers: Sequence[LayerAttention], *, panel_rows: int | None = None) -> None:
+        self._layers = list(layers)
+        query_BHTD = self._layers[0].query_BHTD
+        self.batch, heads, self.length, _ = query_BHTD.shape
+        self.device = query_BHTD.device
+        self._count = sum(layer.query_BHTD.shape[1] for layer in self._layers)
+        fitting = _PANEL_BYTES // (4 * self.batch * heads * self.length)
+        self.panel_rows = panel_rows or max(16, min(256, fitting // 16 * 16))
+
+    def rows(self, start: int, stop: int) -> Float[Tensor, "B P C"]:
+        """Rows `start..stop` over columns `0..stop`, strictly lower triangular."""
+        total = self._layers[0].weights(start, stop).sum(1)
+        for layer in self._layers[1:]:
+            total += layer.weights(start, stop).sum(1)
+        return total.div_(self._count).tril_(start - 1)
+
+
+class _LastLayerReached(Exception):  # noqa: N818 - a signal, not an error
+    """Unwinds a forward that has given all that was wanted."""
+
+
+Observer = Callable[[LayerAttention, Tensor, Tensor], None]
+"""Called with a layer's attention, its values (B, K, T, D) and its output (B, T, H, D)."""
+
+_REGISTRY_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def record_attention(
+    model: Any, layers: Sequence[int] | None, *, stop_early: bool = False, observer: Observer | None = None
+) -> Iterator[dict[int, LayerAttention]]:
+    """Record what the chosen layers attend with, in every forward of `model` inside the block.
+
+    Args:
+        model: A transformers model, wrapped or not.
+        layers: Indices of decoder layers; None for all.
+        stop_early: End the forward, and silently leave the block, once the last chosen layer has been read.
+        observer: Sees every recorded layer's output too.
+
+    Yields:
+        The recorded layers by index, filled while the model runs. Steps of generation with a cache are not recorded.
+
+    Raises:
+        CaptureError: The model's attention is not causal.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ours = {id(module) for module in model.modules()}
+    recorded: dict[int, LayerAttention] = {}
+    last = max(layers) if layers else None
+    key = _attention_key(model)
+
+    def wrapper(
+        module: Any, query: Tensor, keys: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
+    ) -> Any:
+        original = inner if inner is not None else _eager_function(module)
+        layer = getattr(module, "layer_idx", None)
+        wanted = id(module) in ours and layer is not None and (layers is None or layer in layers)
+        if not wanted or not query.shape[2] == keys.shape[2] > 1:  # another model, or a step of generation
+            return original(module, query, keys, value, attention_mask, **kwargs)
+        recorded[layer] = attention = _layer_attention(module, key, query, keys, attention_mask, kwargs)
+        if stop_early and layer == last:
+            raise _LastLayerReached
+        output = original(module, query, keys, value, attention_mask, **kwargs)
+        if observer is not None:
+            observer(attention, value.detach(), output[0].detach())
+        return output
+
+    with _REGISTRY_LOCK:
+        inner = ALL_ATTENTION_FUNCTIONS.get(key)
+        overridden = key in ALL_ATTENTION_FUNCTIONS._local_mapping
+        ALL_ATTENTION_FUNCTIONS[key] = wrapper
+        try:
+            with contextlib.suppress(_LastLayerReached):
+                yield recorded
+        finally:
+            if overridden:
+                ALL_ATTENTION_FUNCTIONS[key] = inner
+            else:
+                del ALL_ATTENTION_FUNCTIONS[key]
+
+
+class AttentionReader:
+    """Reads the head-mean attention of chosen layers of one model.
+
+    At construction a forward over a few tokens finds which layers attend through the interface, and proves for each
+    that the weights recomputed here, times the layer's values, are the layer's own output.
+
+    Args:
+        model: A causal transformers model.
+        layers: Decoder layers to average over; None for the middle third, the paper's choice.
+        heads: Heads of those layers: a list that holds for every layer, or one list per layer; None for all.
+
+    Raises:
+        CaptureError: No layer attends through the interface, attention is not causal, or cannot be reproduced.
+        InputError: A layer or head that the model does not have.
+    """
+
+    def __init__(
+        self, model: Any, layers: Sequence[int] | None = None, heads: Sequence[int] | Heads | None = None
+    ) -> None:
+        self._model = model
+        available = attention_layers(model)
+        self.layers = tuple(sorted(set(layers))) if layers is not None else middle_third(available)
+        if not self.layers or not set(self.layers) <= set(available):
+            raise InputError(f"expected layers among {available}, got {list(self.layers)}")
+        if heads is not None and not isinstance(heads, Mapping):
+            heads = dict.fromkeys(self.layers, heads)
+        self.heads = None if heads is None else {layer: tuple(heads[layer]) for layer in self.layers}
+
+    def read(
+        self,
+        input_ids_BT: Int[Tensor, "B T"],
+        attention_mask_BT: Tensor | None = None,
+        position_ids_BT: Tensor | None = None,
+        *,
+        stop_early: bool = True,
+    ) -> list[LayerAttention]:
+        """Run the model up to the last chosen layer and return what the chosen layers attend with.
+
+        `stop_early=False` runs the whole trunk: a sharded model must not leave a forward half done.
+        """
+        inputs = {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "position_ids": position_ids_BT}
+        given = {name: value for name, value in inputs.items() if value is not None}
+        with record_attention(self._model, self.layers, stop_early=stop_early) as recorded:
+            _run(self._model, given)
+        return self.choose(recorded)
+
+    def choose(self, recorded: Mapping[int, LayerAttention]) -> list[LayerAttention]:
+        """The chosen layers, cut down to the chosen heads."""
+        missing = [layer for layer in self.layers if layer not in recorded]
+        if missing:
+            raise CaptureError(
+                f"expected attention of layers {list(self.layers)}, got none of {missing}: a sequence needs at least "
+                "two tokens, and the forward must not use a cache"
+            )
+        if self.heads is None:
+            return [recorded[layer] for layer in self.layers]
+        return [recorded[layer].with_heads(self.heads[layer]) for layer in self.layers]
+
+
+def middle_third(layers: Sequence[int]) -> tuple[int, ...]:
+    """Layers `floor(n/3) .. floor(2n/3)-1` of the `n` that attend; at least one."""
+    n = len(layers)
+    return tuple(layers[n // 3 : max(2 * n // 3, n // 3 + 1)])
+
+
+def attention_layers(model: Any, *, probe_tokens: int = 16) -> list[int]:
+    """Decoder layers whose attention can be read, found and proved by a forward over a few tokens."""
+    found: list[int] = []
+
+    def check(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -> None:
+        _prove(attention, value_BKTD, output_BTHD)
+        found.append(attention.layer)
+
+    vocabulary = model.get_input_embeddings().num_embeddings
+    ids = torch.arange(probe_tokens, device=_device(model))[None] % vocabulary
+    with record_attention(model, None, observer=check):
+        _run(model, {"input_ids": ids})
+    if not found:
+        raise CaptureError(
+            f"expected {type(model).__name__} to attend through transformers' attention interface, got no call: models "
+            "with an attention of their own (falcon, bloom, mpt, mamba) cannot be traced; docs/capture.md lists which can"
+        )
+    return sorted(set(found))
+
+
+def _prove(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -> None:
+    """Raise unless the recomputed weights are causal and give the layer's own output."""
+    length, heads = attention.query_BHTD.shape[2], attention.query_BHTD.shape[1]
+    weights_BHTT = attention.weights(0, length)
+    if bool((weights_BHTT.triu(1) > 0).any()):
+        raise CaptureError(
+            f"expected causal attention, got layer {attention.layer} that attends to later tokens: only decoders that "
+            "read from left to right can be traced"
+        )
+    values_BHTD = value_BKTD.repeat_interleave(heads // value_BKTD.shape[1], 1).float()
+    expected_BTHD = (weights_BHTT @ values_BHTD).transpose(1, 2)
+    got_BTHD = output_BTHD.reshape(expected_BTHD.shape).float()
+    scale = values_BHTD.abs().max().clamp_min(1e-6)
+    # Half precision rounds weights and values on its own way through the backend.
+    tolerance = 1e-3 if output_BTHD.dtype == torch.float32 else 5e-2
+    if not bool(((got_BTHD - expected_BTHD).abs() <= tolerance * scale).all()):
+        raise CaptureError(
+            f"expected the attention of layer {attention.layer} to follow from its queries and keys, got another "
+            "output: its attention function applies something that FlowTracer does not know; please report the model"
+        )
+
+
+def _run(model: Any, inputs: Mapping[str, Tensor]) -> None:
+    """One forward without gradients, dropout, cache or more of the LM head than one position."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(**inputs, use_cache=False, logits_to_keep=1)
+    finally:
+        model.train(was_training)
+
+
+def _device(model: Any) -> torch.device:
+    return model.get_input_embeddings().weight.device
+
+
+def _attention_key(model: Any) -> str:
+    """The name that the decoder looks its attention function up by."""
+    return model.config.get_text_config(decoder=True)._attn_implementation or "eager"
+
+
+def _eager_function(module: Any) -> Callable[..., Any]:
+    """A model's own eager attention stands beside its attention class and in no registry."""
+    function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if function is None:
+        raise CaptureError(
+            f"expected an eager_attention_forward beside {type(module).__name__}, got none: "
+            'load the model with attn_implementation="sdpa"'
+        )
+    return function
+
+
+def _layer_attention(
+    module: Any, key: str, query: Tensor, keys: Tensor, mask: Any, kwargs: Mapping[str, Any]
+) -> LayerAttention:
+    """Everything that shapes the softmax of this call. Tensors are referred to, not copied."""
+    scaling = kwargs.get("scaling")
+    sinks, bias = kwargs.get("s_aux"), kwargs.get("position_bias")
+    common: dict[str, Any] = {
+        "layer": module.layer_idx,
+        "query_BHTD": query.detach(),
+        "key_BKTD": keys.detach(),
+        "scale": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        "softcap": kwargs.get("softcap"),
+        "sinks_H": None if sinks is None else sinks.detach(),
+        "position_bias": None if bias is None else bias.detach(),
+    }
+    if hasattr(mask, "mask_mod"):  # flex attention's BlockMask
+        return LayerAttention(**common, mask=mask.mask_mod)
+    if isinstance(mask, Tensor) and mask.ndim == 4:
+        return LayerAttention(**common, mask=mask[..., : keys.shape[2]])
+    is_causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if not causal or key == "eager":  # eager attention without a mask hides nothing
+        raise CaptureError(
+            f"expected causal attention, got layer {module.layer_idx} without a mask: only decoders that read from "
+            "left to right can be traced"
+        )
+    if key == "sdpa":
+        return LayerAttention(**common, mask=None)
+    return LayerAttention(
+        **common,
+        mask=None,
+        window=kwargs.get("sliding_window"),
+        segments_BT=_segments(mask, kwargs, query.shape[0], query.shape[2]),
+    )
+
+
+def _segments(
+    padding_BT: Tensor | None, kwargs: Mapping[str, Any], batch: int, length: int
+) -> Int[Tensor, "B T"] | None:
+    """Flash attention gets no T x T mask: padding as (B, T), packing as cumulative lengths or restarting positions."""
+    if padding_BT is not None:
+        return padding_BT.long()
+    starts = kwargs.get("cu_seq_lens_q")
+    if starts is not None:
+        marks = torch.zeros(length + 1, dtype=torch.long, device=starts.device)
+        marks[starts.long()] = 1
+        return marks[:length].cumsum(0).expand(batch, -1)
+    positions = kwargs.get("position_ids")
+    if positions is None:
+        return None
+    return (positions == 0).long().cumsum(-1).clamp_min(1).expand(batch, -1)
