@@ -1,3 +1,56 @@
-"""FlowTracer: how a language model's reasoning flows from question to answer."""
+"""FlowTracer: how a language model's reasoning flows from question to answer.
+
+The public names load on first use, so that importing the package costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from flowtracer.credit import CREDITS, credit_weights
+    from flowtracer.flow import FlowResult, compute_flow
+    from flowtracer.tasks import TASKS
+    from flowtracer.trace import Rollout, Skipped, Span, Trace, load_trace
+    from flowtracer.tracer import Tracer
+
+_HOME = {
+    "CREDITS": "credit",
+    "FlowResult": "flow",
+    "Rollout": "trace",
+    "Skipped": "trace",
+    "Span": "trace",
+    "TASKS": "tasks",
+    "Trace": "trace",
+    "Tracer": "tracer",
+    "compute_flow": "flow",
+    "credit_weights": "credit",
+    "load_trace": "trace",
+}
+
+__all__ = [
+    "CREDITS",
+    "TASKS",
+    "FlowResult",
+    "Rollout",
+    "Skipped",
+    "Span",
+    "Trace",
+    "Tracer",
+    "compute_flow",
+    "credit_weights",
+    "load_trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'flowtracer' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"flowtracer.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -152,6 +152,18 @@ def best_paths(graph: TokenGraph, k: int) -> list[Path]:
     return found
 
 
+def share_through(graph: TokenGraph, tokens: list[int]) -> float:
+    """Probability that a walk passes any of `tokens`; a lower bound where the graph lacks edges."""
+    stops = np.zeros(len(graph.flow), dtype=bool)
+    stops[tokens] = True
+    # A walk that has met one of the tokens is counted there and goes no further.
+    arriving = graph.source.astype(np.float64)
+    onward = np.where(stops, 0.0, _reciprocal(graph.flow))
+    for target, sources, flows in _by_target(graph.edges):
+        arriving[target] += (arriving[sources] * onward[sources]) @ flows
+    return float(arriving[stops].sum())
+
+
 def top_hubs(
     n: int,
     throughput: Float[ndarray, " T"],

@@ -156,7 +156,7 @@ class AttentionPanels:
         self.device = query_BHTD.device
         self._count = sum(layer.query_BHTD.shape[1] for layer in self._layers)
         fitting = _PANEL_BYTES // (4 * self.batch * heads * self.length)
-        self.panel_rows = panel_rows or max(16, min(256, fitting // 16 * 16))
+        self.panel_rows = panel_rows or max(16, min(128, fitting // 16 * 16))
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B P C"]:
         """Rows `start..stop` over columns `0..stop`, strictly lower triangular."""

@@ -13,6 +13,15 @@ class InputError(FlowTracerError, ValueError):
     """The caller's data or options cannot be used as they are."""
 
 
+class TraceError(InputError):
+    """One rollout cannot be traced; a batch goes on without it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """One word, to count by."""
+
+
 class CaptureError(FlowTracerError, RuntimeError):
     """The model's attention could not be read."""
 

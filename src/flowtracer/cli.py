@@ -1,0 +1,177 @@
+"""The command line: trace, train, doctor.
+
+Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
+load inside commands, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from flowtracer.errors import FlowTracerError, InputError
+
+if TYPE_CHECKING:
+    from flowtracer.batch import Summary
+
+app = typer.Typer(
+    name="flowtracer",
+    help="See how a language model's reasoning flows from question to answer, and train on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+def main() -> None:
+    """Entry point: a user's mistake becomes one message and exit code 2, a bug stays a traceback."""
+    try:
+        app()
+    except FlowTracerError as error:
+        Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def trace(
+    rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
+    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, or "smollm2".')],
+    out: Annotated[Path, typer.Option(help="Folder for traces, tokens.parquet and summary.json.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
+    layers: Annotated[str | None, typer.Option(help='Decoder layers, as "10-19" or "3,5"; middle third.')] = None,
+    at: Annotated[str, typer.Option(help="The flow ends at the answer's token or at its prediction.")] = "token",
+    show: Annotated[int, typer.Option(min=0, help="Print so many traces in full.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one forward, padding included.")] = 4096,
+) -> None:
+    """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
+
+    Lines that cannot be read or traced are counted and named; the others go on. Traces that OUT already holds are
+    not computed again, so a run that was interrupted goes on where it stopped.
+    """
+    from flowtracer.batch import TraceFolder
+    from flowtracer.records import read_rollouts
+    from flowtracer.trace import Skipped, load_trace
+
+    records = list(read_rollouts(rollouts, limit=limit))
+    if not records:
+        raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
+    folder = TraceFolder(out, {"rollouts": str(rollouts), "model": model, "layers": layers, "at": at, "dtype": dtype})
+    with console.status(f"loading {model}"):
+        tracer = _load_tracer(model, layers, at, device, dtype)
+    held = len(folder.files())
+    started = time.perf_counter()
+    with _progress("tracing", len(records)) as progress:
+        for outcome in folder.trace(tracer, records, max_tokens=max_tokens):
+            progress.advance(progress.task_ids[0])
+            if isinstance(outcome, Skipped):
+                progress.print(Text(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", style="yellow"))
+    seconds = time.perf_counter() - started
+    summary = folder.summarise()
+    for file in folder.files()[:show]:
+        console.rule(Text(file.stem, style="dim"))
+        console.print(load_trace(file))
+    console.rule()
+    console.print(_summary_table(summary, seconds, summary.traced - held))
+    console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
+
+
+@app.command()
+def train(
+    run_file: Annotated[Path, typer.Argument(help="TOML run file: model, task, credit, TRL's options.")],
+) -> None:
+    """Train with GRPO and per-token credit, as a run file says.
+
+    A run that was interrupted goes on from its last checkpoint. Every logged step is a line of log.jsonl.
+    """
+    from flowtracer.rl.run import LogLine, read_run_file
+    from flowtracer.rl.run import train as run_training
+
+    run = read_run_file(run_file)
+    columns = ("reward", "credit/boosted_share", "credit/flow_in_boosted", "credit/traced", "credit/seconds", "step_time")
+    with _progress("training", None) as progress:
+        bar = progress.task_ids[0]
+
+        def on_log(line: LogLine) -> None:
+            progress.update(bar, total=line["max_steps"], completed=line["step"])
+            shown = [f"{name.removeprefix('credit/')} {line[name]:.3f}" for name in columns if name in line]
+            if shown:
+                progress.print(f"step {line['step']:>4}  " + "  ".join(shown), highlight=False)
+
+        final = run_training(run, on_log=on_log)
+    console.print(Text(f"model and log written to {final.parent}", style="dim"), soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    model: Annotated[str | None, typer.Option(help="Check that this model can be traced, and how long a text.")] = None,
+) -> None:
+    """Say what is installed and what this machine can do; with a model, whether and how long it can be traced."""
+    from flowtracer.doctor import check_model, installed, machine
+
+    console.print(_pairs("machine", machine()))
+    console.print(_pairs("installed", installed()))
+    if model is not None:
+        with console.status(f"checking {model}"):
+            report = check_model(model)
+        console.print(_pairs(model, report))
+
+
+def _load_tracer(model: str, layers: str | None, at: str, device: str | None, dtype: str | None) -> Any:
+    from flowtracer.models import load_model
+    from flowtracer.tracer import Tracer
+
+    chosen = None if layers is None else parse_layers(layers)
+    return Tracer(*load_model(model, device=device, dtype=dtype), layers=chosen, at=at)
+
+
+def parse_layers(text: str) -> list[int]:
+    """Layers out of "10-19,25"."""
+    found = re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text.replace(" ", ""))
+    if found is None:
+        raise InputError(f'expected layers such as "10-19" or "3,5,7", got {text!r}')
+    ranges = [part.split("-") for part in found.group().split(",")]
+    return [layer for part in ranges for layer in range(int(part[0]), int(part[-1]) + 1)]
+
+
+def _progress(what: str, total: int | None) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    progress = Progress(*columns, console=console)
+    progress.add_task(what, total=total)
+    return progress
+
+
+def _pairs(title: str, rows: Mapping[str, str]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", min_width=22)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _summary_table(summary: Summary, seconds: float, fresh: int) -> Table:
+    rows = {
+        "rollouts": str(summary.rollouts),
+        "traced": f"{summary.traced} ({summary.traced / max(summary.rollouts, 1):.0%})",
+        **{f"skipped: {reason}": str(count) for reason, count in summary.skipped.items()},
+        "tokens": f"{summary.tokens:,}",
+        "seconds a trace": f"{seconds / fresh:.2f}" if fresh else "all held already",
+        "conservation error": f"{summary.largest_conservation_error:.1e} at most",
+        "half the flow": f"on {summary.backbone_edges_per_token:.1f} edges a token",
+        **{f"through hubs ({group})": f"{share:.0%}" for group, share in summary.share_through_hubs.items()},
+        "frequent hubs": "  ".join(f"{token!r} {count}" for token, count in summary.hub_tokens),
+    }
+    return _pairs("summary", rows)

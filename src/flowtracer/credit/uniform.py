@@ -1,0 +1,22 @@
+"""Plain GRPO: every token of a response gets its advantage as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowtracer.credit.base import Signals
+from flowtracer.shapes import Float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniformCredit:
+    """w = 1."""
+
+    needs: frozenset[str] = frozenset()
+
+    def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
+        """All ones."""
+        return torch.ones(signals.mask_BR.shape, device=signals.mask_BR.device)

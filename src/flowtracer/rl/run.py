@@ -1,0 +1,207 @@
+"""A training run as one TOML file: model, task, credit and TRL's own options.
+
+    # flowtracer train run.toml
+    model = "smollm2"
+    output_dir = "runs/countdown"
+
+    [task]
+    name = "countdown"
+
+    [credit]
+    name = "flow"
+
+    [grpo]                     # any option of trl.GRPOConfig
+    max_steps = 100
+    num_generations = 8
+
+A run that was interrupted goes on from its last checkpoint when it is started again. Every logged step is also a line
+of `log.jsonl` in the output folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flowtracer.errors import InputError
+from flowtracer.models import load_model
+from flowtracer.tasks import TASKS, Problem, Task, reward
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSection(_Section):
+    """Problems to train on."""
+
+    name: str
+    problems: int = Field(default=1024, gt=0)
+    """How many distinct training problems."""
+    format_reward: float = Field(default=0.0, ge=0, lt=1)
+    """Reward of a wrong answer in the right form."""
+    options: dict[str, Any] = {}
+
+
+class CreditSection(_Section):
+    """Where the reward lands."""
+
+    name: str = "flow"
+    options: dict[str, Any] = {}
+    layers: list[int] | None = None
+    at: Literal["token", "prediction"] = "token"
+    normalise: bool = False
+
+
+class RunFile(_Section):
+    """One training run."""
+
+    model: str
+    output_dir: Path
+    seed: int = 0
+    dtype: str | None = None
+    task: TaskSection
+    credit: CreditSection = CreditSection()
+    grpo: dict[str, Any] = {}
+
+
+def read_run_file(path: str | Path) -> RunFile:
+    """Read and check a run file.
+
+    Raises:
+        InputError: No such file, not TOML, or a field that is missing, unknown or of another type; names the field.
+    """
+    try:
+        return RunFile.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"expected a TOML run file, got {str(path)!r}: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        raise InputError(f"expected a valid run file, got {str(path)!r} with {faults}") from error
+
+
+LogLine = dict[str, Any]
+
+
+def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> Path:
+    """Run GRPO with per-token credit, from the last checkpoint if there is one; returns the final model's folder.
+
+    Args:
+        run: What to train on what.
+        on_log: Called with every logged step.
+
+    Raises:
+        InputError: An option that does not exist, or an output folder that cannot be written.
+    """
+    from datasets import Dataset
+    from transformers.trainer_utils import get_last_checkpoint
+
+    from flowtracer.rl.trl_trainer import FlowGRPOTrainer
+
+    task = make_task(run.task)
+    arguments = training_arguments(run)
+    try:
+        run.output_dir.mkdir(parents=True, exist_ok=True)
+        log_file = (run.output_dir / "log.jsonl").open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"expected an output_dir that can be written, got {str(run.output_dir)!r}: {error}") from error
+    problems = task.problems("train", run.task.problems)
+    model, tokenizer = load_model(run.model, dtype=run.dtype)
+    checkpoint = get_last_checkpoint(str(run.output_dir))
+    with log_file:
+        trainer = FlowGRPOTrainer(
+            model=model,
+            processing_class=tokenizer,
+            args=arguments,
+            train_dataset=Dataset.from_list([problem.row() for problem in problems]),
+            reward_funcs=[reward_function(task, problems, run.task.format_reward)],
+            callbacks=[_log_callback(log_file, on_log)],
+        )
+        trainer.train(resume_from_checkpoint=checkpoint)
+    final = run.output_dir / "final"
+    trainer.save_model(str(final))
+    return final
+
+
+def make_task(section: TaskSection) -> Task:
+    """The task that a run file names."""
+    if section.name not in TASKS:
+        raise InputError(f"expected task.name among {sorted(TASKS)}, got {section.name!r}")
+    try:
+        return TASKS[section.name](**section.options)
+    except TypeError as error:
+        raise InputError(f"expected options of task {section.name!r}, got {section.options}: {error}") from error
+
+
+def training_arguments(run: RunFile) -> Any:
+    """TRL's arguments; what the run file leaves open gets a default that suits a small machine."""
+    import torch
+
+    from flowtracer.rl.trl_trainer import FlowGRPOConfig
+
+    known = {field.name for field in dataclasses.fields(FlowGRPOConfig) if field.init}
+    unknown = sorted(set(run.grpo) - known)
+    if unknown:
+        raise InputError(f"expected options of trl.GRPOConfig under [grpo], got {unknown}")
+    defaults = {
+        "logging_steps": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+    }
+    return FlowGRPOConfig(
+        **defaults | run.grpo,
+        output_dir=str(run.output_dir),
+        seed=run.seed,
+        credit=run.credit.name,
+        credit_options=run.credit.options,
+        credit_layers=run.credit.layers,
+        credit_at=run.credit.at,
+        credit_normalise=run.credit.normalise,
+    )
+
+
+def reward_function(
+    task: Task, problems: Sequence[Problem], format_reward: float = 0.0
+) -> Callable[..., list[float]]:
+    """The task's reward in the form that TRL calls."""
+    by_id = {problem.id: problem for problem in problems}
+
+    def rewards(completions: list[Any], problem_id: list[str], **_: Any) -> list[float]:
+        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+        verdicts = [task.verify(by_id[key], text) for key, text in zip(problem_id, texts, strict=True)]
+        return [reward(verdict, format_reward=format_reward) for verdict in verdicts]
+
+    rewards.__name__ = task.name
+    return rewards
+
+
+def _log_callback(file: Any, on_log: Callable[[LogLine], None] | None) -> Any:
+    from transformers import TrainerCallback
+
+    class LogCallback(TrainerCallback):
+        """Writes every logged step as a line of JSON."""
+
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+        ) -> None:
+            line = {"step": state.global_step, "max_steps": state.max_steps, "time": time.time(), **(logs or {})}
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            if on_log is not None:
+                on_log(line)
+
+    return LogCallback()

@@ -1,0 +1,192 @@
+"""GRPO with credit per token, as one override of TRL's trainer.
+
+TRL's loss takes advantages of shape (B, T) beside (B,). So after TRL has generated, scored and normalised, the
+advantages are multiplied by each token's factor, and everything else is TRL's own: losses, clipping, KL, logging,
+checkpoints, launchers. With factors of 1 the run is GRPO to the bit. A maintainer confirmed this route (TRL #4525),
+but the methods are private, so a probe at the first step refuses a TRL whose loss no longer treats them that way.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowtracer.capture import AttentionReader
+from flowtracer.credit import Credit, Signals, make_credit
+from flowtracer.errors import InputError, MissingDependencyError
+from flowtracer.rl.advantages import boosted_share, normalised, weighted_advantages
+from flowtracer.rl.rollout_flow import RolloutFlow, rollout_flow
+
+try:
+    from trl import GRPOConfig, GRPOTrainer
+except ImportError as error:
+    raise MissingDependencyError(f'expected TRL, got {error}: pip install "flowtracer[train]"') from error
+
+
+@dataclass
+class FlowGRPOConfig(GRPOConfig):
+    """TRL's GRPO options, and those of credit."""
+
+    credit: str = field(default="flow", metadata={"help": "Name of a credit strategy in flowtracer.CREDITS."})
+    credit_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Options of the strategy, such as {'ratio': 0.4, 'gamma': 1.5}."}
+    )
+    credit_layers: list[int] | None = field(
+        default=None, metadata={"help": "Decoder layers whose attention is read; the middle third by default."}
+    )
+    credit_at: str = field(
+        default="token", metadata={"help": "The flow ends at the answer's 'token's or at their 'prediction'."}
+    )
+    credit_normalise: bool = field(
+        default=False, metadata={"help": "Scale each response's factors to a mean of 1."}
+    )
+
+
+class FlowGRPOTrainer(GRPOTrainer):
+    """TRL's `GRPOTrainer`, whose reward lands on the tokens that carried the answer.
+
+    Takes what `GRPOTrainer` takes, with `FlowGRPOConfig` for its arguments. A strategy of your own goes in as
+    `credit`; it then replaces the one that the arguments name.
+
+    Raises:
+        InputError: Options that cannot be combined with per-token advantages.
+        CaptureError: The credit needs flow, and the model's attention cannot be read.
+    """
+
+    _tag_names = ["trl", "grpo", "flowtracer"]
+
+    def __init__(self, *args: Any, credit: Credit | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.args, FlowGRPOConfig):
+            raise InputError(f"expected args of type FlowGRPOConfig, got {type(self.args).__name__}")
+        if getattr(self.args, "use_liger_kernel", False) or getattr(self.args, "use_liger_loss", False):
+            raise InputError("expected TRL's own loss, got the Liger kernel, which takes one advantage a sequence")
+        if self.args.credit_at not in ("token", "prediction"):
+            raise InputError(f"expected credit_at among token, prediction, got {self.args.credit_at!r}")
+        options = self.args.credit_options
+        if isinstance(options, str):
+            raise InputError(f"expected credit_options as a mapping, got {options!r}")
+        self.credit = credit or make_credit(self.args.credit, options)
+        self._reader: AttentionReader | None = None
+        self._probed = False
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        out = super()._generate_and_score_completions(inputs)
+        if not self.model.training:  # in evaluation nothing is learned
+            return out
+        if not self._probed:
+            refuse_nonlinear_loss(self, out)
+            self._probed = True
+        started = time.perf_counter()
+        mask_BR = out["completion_mask"].bool()
+        if "tool_mask" in out:
+            mask_BR &= out["tool_mask"].bool()
+        flow = self._rollout_flow(out) if "flow" in self.credit.needs else None
+        weights_BR = self.credit(
+            Signals(
+                mask_BR=mask_BR,
+                seeds_B=_seeds(out["completion_ids"], mask_BR, self.args.seed + self.state.global_step),
+                throughput_BR=None if flow is None else flow.throughput_BR,
+                traced_B=None if flow is None else flow.traced_B,
+            )
+        )
+        if self.args.credit_normalise:
+            weights_BR = normalised(weights_BR, mask_BR)
+        out["advantages"] = weighted_advantages(out["advantages"], weights_BR)
+        self._log_credit(weights_BR, mask_BR, flow, time.perf_counter() - started)
+        return out
+
+    def _rollout_flow(self, out: dict[str, Any]) -> RolloutFlow:
+        if self._reader is None:
+            self._reader = AttentionReader(self.accelerator.unwrap_model(self.model), self.args.credit_layers)
+        return rollout_flow(
+            self._reader,
+            self._text_tokenizer(),
+            out["prompt_ids"],
+            out["prompt_mask"],
+            out["completion_ids"],
+            out["completion_mask"],
+            at=self.args.credit_at,
+            rows_per_forward=self.args.per_device_train_batch_size,
+            every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
+        )
+
+    def _text_tokenizer(self) -> Any:
+        """The tokenizer itself, also where a processor of several modalities wraps it."""
+        return getattr(self.processing_class, "tokenizer", self.processing_class)
+
+    def _log_credit(
+        self, weights_BR: Tensor, mask_BR: Tensor, flow: RolloutFlow | None, seconds: float
+    ) -> None:
+        metrics = {
+            "credit/boosted_share": boosted_share(weights_BR, mask_BR),
+            "credit/mean_factor": (weights_BR * mask_BR).sum() / mask_BR.sum().clamp_min(1),
+            "credit/seconds": seconds,
+        }
+        if flow is not None:
+            boosted_flow = (flow.throughput_BR * (weights_BR > 1) * mask_BR).sum()
+            counted_flow = (flow.throughput_BR * mask_BR).sum().clamp_min(1e-12)
+            metrics["credit/traced"] = flow.traced_B.float().mean()
+            metrics["credit/flow_in_boosted"] = boosted_flow / counted_flow
+            metrics |= _miss_shares(flow.misses, len(mask_BR))
+        values = torch.tensor([float(value) for value in metrics.values()], device=mask_BR.device)
+        means = self.accelerator.gather(values[None]).mean(0).tolist()
+        for name, value in zip(metrics, means, strict=True):
+            self._metrics["train"][name].append(value)
+
+
+_MISSES = ("no_answer", "empty_answer", "unclosed_box", "empty_response", "no_flow")
+
+
+def _miss_shares(misses: Counter[str], batch: int) -> dict[str, float]:
+    """Share of responses by reason of a miss; every process must log the same names."""
+    return {f"credit/miss/{reason}": misses[reason] / batch for reason in _MISSES}
+
+
+def _seeds(ids_BR: Tensor, mask_BR: Tensor, seed: int) -> tuple[int, ...]:
+    """A seed from each response's own tokens, so that it does not depend on the batch it stands in."""
+    rows = zip(ids_BR.cpu(), mask_BR.cpu(), strict=True)
+    return tuple(zlib.crc32(ids[mask].numpy().tobytes(), seed & 0xFFFFFFFF) for ids, mask in rows)
+
+
+def refuse_nonlinear_loss(trainer: GRPOTrainer, batch: dict[str, Any]) -> None:
+    """Raise unless the loss is linear in advantages of shape (B, T), each token's own.
+
+    Evaluates the trainer's loss on the first few tokens of one response: the sum of the losses with one token's
+    advantage at a time must be the loss with all of them.
+    """
+    small = {name: _first_row(value, 3) for name, value in batch.items() if isinstance(value, Tensor) and value.ndim}
+    small |= {name: value for name, value in batch.items() if isinstance(value, Tensor) and not value.ndim}
+    small["completion_mask"] = torch.ones_like(small["completion_ids"])
+    tokens = small["completion_ids"].shape[1]
+    advantages_1T = torch.linspace(0.5, 1.5, tokens, device=small["completion_ids"].device)[None]
+    rows = [torch.zeros_like(advantages_1T), *torch.eye(tokens).to(advantages_1T)[:, None] * advantages_1T]
+    metrics = {mode: {name: list(values) for name, values in kept.items()} for mode, kept in trainer._metrics.items()}
+    trainer.model.eval()
+    try:
+        with torch.no_grad():
+            zero, *single = (trainer._compute_loss(trainer.model, {**small, "advantages": row}) for row in rows)
+            together = trainer._compute_loss(trainer.model, {**small, "advantages": advantages_1T})
+    except Exception as error:
+        raise InputError(f"expected a TRL whose loss takes advantages of shape (B, T), got {error!r}") from error
+    finally:
+        trainer.model.train()
+        for mode, kept in metrics.items():
+            trainer._metrics[mode].clear()
+            trainer._metrics[mode].update(kept)
+    parts = torch.stack([loss - zero for loss in single])
+    if not torch.allclose(parts.sum(), together - zero, rtol=1e-3, atol=1e-6) or bool((parts == 0).all()):
+        raise InputError(
+            "expected a TRL whose loss is linear in advantages of shape (B, T), got one that is not: per-token credit "
+            "would be lost; use a supported release of TRL (>=1.9, not 1.15)"
+        )
+
+
+def _first_row(value: Tensor, tokens: int) -> Tensor:
+    return value[:1] if value.ndim == 1 else value[:1, :tokens]

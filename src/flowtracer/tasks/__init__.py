@@ -1,0 +1,28 @@
+"""Problems with verifiers, by name.
+
+A task's options are the fields of its class: `TASKS["countdown"](max_target=50)`.
+"""
+
+from collections.abc import Callable
+
+from flowtracer.tasks.base import Problem, Reason, Task, Verdict, reward, split_of, validate
+from flowtracer.tasks.countdown import Countdown
+from flowtracer.tasks.gsm_symbolic import GsmSymbolic
+
+TASKS: dict[str, Callable[..., Task]] = {
+    Countdown.name: Countdown,
+    GsmSymbolic.name: GsmSymbolic,
+}
+
+__all__ = [
+    "TASKS",
+    "Countdown",
+    "GsmSymbolic",
+    "Problem",
+    "Reason",
+    "Task",
+    "Verdict",
+    "reward",
+    "split_of",
+    "validate",
+]

@@ -1,0 +1,356 @@
+"""The meeting point: model and text in, trace out.
+
+1. Encode prompt and response with exact character offsets; locate the answer and the steps on the text.
+2. Run the model on the tokens up to the answer's last, and only up to the last chosen layer.
+3. Average attention over heads and layers a panel at a time, solve for reach and flow, and read off the edges.
+
+Rollouts of similar length run together, padded on the right or packed into one row; the numbers are those of each one
+alone. A rollout that cannot be traced becomes a `Skipped` with a named reason and never stops a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps, token_offsets, tokens_overlapping
+from flowtracer.capture import AttentionPanels, AttentionReader, Heads, LayerAttention
+from flowtracer.errors import InputError, TraceError
+from flowtracer.flow import CachedPanels, EdgeSummary, PanelSource, Solution, solve, summarise_edges
+from flowtracer.models import load_model
+from flowtracer.shapes import ndarray
+from flowtracer.trace import Rollout, Skipped, Span, Trace
+
+Messages = Sequence[Mapping[str, str]]
+
+DENSE_BYTES = 2 * 2**30
+"""Up to this size the matrix is kept between the sweeps; beyond it, every sweep recomputes its panels."""
+
+
+class Tracer:
+    """Traces rollouts of one model.
+
+    Args:
+        model: A causal transformers model.
+        tokenizer: Its tokenizer.
+        layers: Decoder layers whose attention is averaged; None for the middle third, the paper's choice.
+        heads: Heads of those layers, one list for all or one per layer; None for all.
+        at: Where the flow ends: "token" for the answer's tokens, as in the paper, or "prediction" for the positions
+            one before, whose hidden states predict them.
+        question: Where the flow starts: the whole "prompt", as in the paper, or the last "user" message alone.
+        max_edges: Largest edges that a trace keeps.
+
+    Raises:
+        CaptureError: The model's attention cannot be read.
+        InputError: An option that does not exist.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | Heads | None = None,
+        *,
+        at: Literal["token", "prediction"] = "token",
+        question: Literal["prompt", "user"] = "prompt",
+        max_edges: int = 100_000,
+    ) -> None:
+        for name, value, choices in (
+            ("at", at, ("token", "prediction")),
+            ("question", question, ("prompt", "user")),
+        ):
+            if value not in choices:
+                raise InputError(f"expected {name} among {choices}, got {value!r}")
+        self.reader = AttentionReader(model, layers, heads)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.at = at
+        self.question = question
+        self.max_edges = max_edges
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> Tracer:
+        """Load model and tokenizer by hub id, folder, `.gguf` file, or "smollm2"; see `flowtracer.models`."""
+        return cls(*load_model(name_or_path, device=device, dtype=dtype))
+
+    def trace(self, prompt: str | Messages, response: str, answer: str | None = None) -> Trace:
+        """Trace one rollout.
+
+        Args:
+            prompt: Text, used as it is, or chat messages, which the model's template turns into text.
+            response: What the model answered.
+            answer: The final answer as it stands in the response; None to locate it.
+
+        Raises:
+            TraceError: This rollout cannot be traced; `.reason` names why.
+        """
+        result = self.trace_batch([Rollout(prompt=prompt, response=response, answer=answer)])[0]
+        if isinstance(result, Skipped):
+            raise TraceError(result.reason, result.message)
+        return result
+
+    def trace_batch(
+        self, rollouts: Iterable[Rollout], *, max_tokens: int = 4096, pack: bool = False
+    ) -> list[Trace | Skipped]:
+        """Trace many rollouts; results stand in their order. See `trace_stream` for the options."""
+        results = dict(self.trace_stream(rollouts, max_tokens=max_tokens, pack=pack))
+        return [results[index] for index in range(len(results))]
+
+    def trace_stream(
+        self, rollouts: Iterable[Rollout], *, max_tokens: int = 4096, pack: bool = False
+    ) -> Iterator[tuple[int, Trace | Skipped]]:
+        """Trace many rollouts and yield each with its index as soon as it is done, short ones first.
+
+        Args:
+            rollouts: All are encoded before the first is traced.
+            max_tokens: Tokens of one forward, padding included; a longer rollout runs alone.
+            pack: Put the rollouts of a forward into one row behind each other, instead of padding each to the longest.
+                Wastes nothing on padding; needs a model that keeps packed sequences apart by their positions.
+        """
+        prepared: list[tuple[int, _Encoded]] = []
+        for index, rollout in enumerate(rollouts):
+            try:
+                prepared.append((index, self._encode(rollout)))
+            except TraceError as error:
+                yield index, Skipped(id=rollout.id, reason=error.reason, message=str(error))
+        prepared.sort(key=lambda item: item[1].needed)
+        for batch in _batches(prepared, max_tokens, pack):
+            encoded = [item for _, item in batch]
+            results = self._trace_packed(encoded) if pack else self._trace_padded(encoded)
+            yield from zip([index for index, _ in batch], results, strict=True)
+
+    def _encode(self, rollout: Rollout) -> _Encoded:
+        found = locate_answer(rollout.response, rollout.answer)
+        if isinstance(found, Miss):
+            raise TraceError(found.value, found.message)
+        prompt_text, templated = self._prompt_text(rollout.prompt)
+        text = encode_text(self.tokenizer, prompt_text, rollout.response, special_tokens=not templated)
+        shift = text.response_start
+        answer = _token_span(text.offsets, CharSpan(start=found.span.start + shift, stop=found.span.stop + shift))
+        sink = answer if self.at == "token" else Span(start=answer.start - 1, stop=answer.stop - 1)
+        first = int(np.argmax(text.offsets[:, 1] > shift))
+        question = Span(start=0, stop=first)
+        if self.question == "user":
+            question = self._user_span(rollout.prompt, text)
+        if not len(question) or sink.start < 0:
+            raise TraceError("empty_prompt", "expected a prompt of at least one token, got none; flow starts there")
+        encoded = _Encoded(
+            rollout=rollout,
+            text=text,
+            question=question,
+            response=Span(start=first, stop=len(text.token_ids)),
+            answer=answer,
+            sink=sink,
+            found=found,
+        )
+        limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        if limit is not None and encoded.needed > limit:
+            raise TraceError(
+                "too_long",
+                f"expected at most {limit} tokens up to the answer, the model's context, got {encoded.needed}; "
+                "shorten the prompt or the response",
+            )
+        return encoded
+
+    def _prompt_text(self, prompt: str | Messages) -> tuple[str, bool]:
+        if isinstance(prompt, str):
+            return prompt, False
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise InputError(
+                "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
+                "pass the text that the model was given"
+            )
+        messages = [dict(message) for message in prompt]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True), True
+
+    def _user_span(self, prompt: str | Messages, text: EncodedText) -> Span:
+        if isinstance(prompt, str):
+            raise InputError('expected chat messages with question="user", got a prompt as text')
+        content = next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "").strip()
+        start = text.text.rfind(content, 0, text.response_start) if content else -1
+        if start < 0:
+            raise TraceError("no_user_message", "expected a user message within the prompt's text, got none")
+        return _token_span(text.offsets, CharSpan(start=start, stop=start + len(content)))
+
+    def _trace_padded(self, batch: list[_Encoded]) -> list[Trace | Skipped]:
+        length = max(item.needed for item in batch)
+        ids_BT = torch.zeros(len(batch), length, dtype=torch.long)
+        valid_BT = torch.zeros(len(batch), length, dtype=torch.bool)
+        for row, item in enumerate(batch):
+            ids_BT[row, : item.needed] = torch.from_numpy(item.text.token_ids[: item.needed])
+            valid_BT[row, : item.needed] = True
+        device = self.model.device
+        # Without padding no mask is needed, and the backend's fastest path is open.
+        mask_BT = None if bool(valid_BT.all()) else valid_BT.long().to(device)
+        return self._solve(self.reader.read(ids_BT.to(device), mask_BT), batch)
+
+    def _trace_packed(self, batch: list[_Encoded]) -> list[Trace | Skipped]:
+        device = self.model.device
+        ids_T = np.concatenate([item.text.token_ids[: item.needed] for item in batch])
+        positions_T = np.concatenate([np.arange(item.needed) for item in batch])
+        layers = self.reader.read(
+            torch.from_numpy(ids_T)[None].to(device),
+            position_ids_BT=torch.from_numpy(positions_T)[None].to(device),
+        )
+        results: list[Trace | Skipped] = []
+        start = 0
+        for item in batch:
+            stop = start + item.needed
+            results += self._solve([layer.segment(0, start, stop) for layer in layers], [item])
+            start = stop
+        return results
+
+    def _solve(self, layers: list[LayerAttention], batch: list[_Encoded]) -> list[Trace | Skipped]:
+        panels = within_budget(AttentionPanels(layers))
+        shape = (panels.batch, panels.length)
+        question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=panels.device)
+        steps_BT = torch.zeros(shape, dtype=torch.long, device=panels.device)
+        spans = [item.step_spans() for item in batch]
+        for row, item in enumerate(batch):
+            question_BT[row, item.question.start : item.question.stop] = True
+            answer_BT[row, item.sink.start : item.sink.stop] = True
+            for step, span in enumerate(spans[row]):
+                steps_BT[row, span.start : span.stop] = step
+        solution = solve(panels, question_BT, answer_BT)
+        summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps_BT=steps_BT)
+        return [
+            self._result(item, spans[row], solution, row, summaries[row]) for row, item in enumerate(batch)
+        ]
+
+    def _result(
+        self, item: _Encoded, steps: list[Span], solution: Solution, row: int, summary: EdgeSummary
+    ) -> Trace | Skipped:
+        if not bool(solution.finite_B[row]):
+            message = "expected finite attention, got NaN or infinity; check the model's weights and its dtype"
+            return Skipped(id=item.rollout.id, reason="non_finite_attention", message=message)
+        if not bool(solution.connected_B[row]):
+            message = "expected a path of attention from the question to the answer, got none"
+            return Skipped(id=item.rollout.id, reason="answer_out_of_reach", message=message)
+
+        def whole(values: Tensor | np.ndarray) -> ndarray:
+            """Over all tokens; nothing flows through those after the answer."""
+            out = np.zeros(len(item.text.token_ids))
+            out[: item.needed] = torch.as_tensor(values).double().cpu().numpy()[: item.needed]
+            return out
+
+        return Trace(
+            text=item.text.text,
+            token_ids=item.text.token_ids,
+            offsets=item.text.offsets,
+            question=item.question,
+            response=item.response,
+            answer=item.answer,
+            sink=item.sink,
+            answer_text=item.found.text,
+            answer_rule=item.found.rule,
+            reach=whole(solution.reach_BT[row]),
+            flow=whole(solution.flow_BT[row]),
+            source=whole(solution.source_BT[row]),
+            fan_in=whole(summary.fan_in),
+            fan_out=whole(summary.fan_out),
+            edges=summary.edges,
+            step_spans=tuple(steps),
+            step_flow=summary.step_flow[: len(steps), : len(steps)],
+            layers=self.reader.layers,
+            model=getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__,
+            at=self.at,
+            metadata={"id": item.rollout.id, **item.rollout.metadata},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedText:
+    """Prompt and response as tokens with exact offsets."""
+
+    text: str
+    token_ids: ndarray
+    offsets: ndarray
+    response_start: int
+    """First character of the response."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Encoded:
+    rollout: Rollout
+    text: EncodedText
+    question: Span
+    response: Span
+    answer: Span
+    sink: Span
+    found: Answer
+
+    @property
+    def needed(self) -> int:
+        """Tokens up to the last that the flow ends in; what follows cannot carry flow."""
+        return self.sink.stop
+
+    def step_spans(self) -> list[Span]:
+        """Tokens of the prompt, then of each step of the response; a token belongs where it starts."""
+        text, first = self.text, self.response.start
+        steps = split_steps(text.text[text.response_start :])
+        ends = np.searchsorted(text.offsets[first:, 0], [step.stop + text.response_start for step in steps])
+        bounds = [0, first, *(first + ends)]
+        bounds[-1] = len(text.token_ids)
+        return [Span(start=int(a), stop=int(b)) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+
+
+def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:
+    """Tokenize prompt and response together, as the one text that a model reads.
+
+    A token that straddles the border belongs to the response. Tokenizers without offsets encode the two apart, and
+    offsets are then those of the decoded text.
+    """
+    if tokenizer.is_fast:
+        text = prompt + response
+        encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special_tokens)
+        ids, offsets, start = encoding["input_ids"], encoding["offset_mapping"], len(prompt)
+    else:
+        prompt_ids = tokenizer(prompt, add_special_tokens=special_tokens)["input_ids"]
+        ids = [*prompt_ids, *tokenizer(response, add_special_tokens=False)["input_ids"]]
+        text, offsets = token_offsets(tokenizer, ids)
+        start = offsets[len(prompt_ids)][0] if len(prompt_ids) < len(ids) else len(text)
+    return EncodedText(
+        text=text,
+        token_ids=np.array(ids, dtype=np.int64),
+        offsets=np.array(offsets, dtype=np.int64).reshape(-1, 2),
+        response_start=start,
+    )
+
+
+def within_budget(panels: PanelSource, budget: int = DENSE_BYTES) -> PanelSource:
+    """Keep the matrix between the sweeps where its lower triangle fits the budget in bytes, else recompute it."""
+    return CachedPanels(panels) if 2 * panels.batch * panels.length**2 <= budget else panels
+
+
+def _token_span(offsets: ndarray, span: CharSpan) -> Span:
+    found = tokens_overlapping([(int(a), int(b)) for a, b in offsets], span)
+    if found is None:
+        raise TraceError(
+            "answer_not_tokenized",
+            "expected tokens that spell the answer, got none: the tokenizer drops its characters",
+        )
+    return Span(start=found.start, stop=found.stop)
+
+
+def _batches(
+    items: list[tuple[int, _Encoded]], max_tokens: int, pack: bool
+) -> Iterator[list[tuple[int, _Encoded]]]:
+    """Cut items, shortest first, into forwards of at most `max_tokens`; padded batches cost their longest each."""
+    batch: list[tuple[int, _Encoded]] = []
+    packed = 0
+    for item in items:
+        needed = item[1].needed
+        cost = packed + needed if pack else (len(batch) + 1) * needed
+        if batch and cost > max_tokens:
+            yield batch
+            batch, packed = [], 0
+        batch.append(item)
+        packed += needed
+    if batch:
+        yield batch

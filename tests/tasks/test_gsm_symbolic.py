@@ -1,0 +1,206 @@
+"""GSM-Symbolic's reading of numbers, and the golds that it inherits."""
+
+import ast
+import importlib
+import inspect
+from decimal import Decimal
+from fractions import Fraction
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowtracer.tasks import GsmSymbolic, Problem
+from flowtracer.tasks.gsm_symbolic import UNSOUND, parse_number
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18", "18"),
+        (" 18. ", "18"),
+        ("18.0", "18"),
+        ("+18", "18"),
+        ("-18", "-18"),
+        ("−18", "-18"),
+        (".5", "0.5"),
+        ("$18", "18"),
+        ("$ 18.50", "18.5"),
+        ("-$18", "-18"),
+        ("$-18", "-18"),
+        ("€1,234.50", "1234.5"),
+        ("1,234,567", "1234567"),
+        ("1{,}234", "1234"),
+        (r"\$1,000", "1000"),
+        ("$18$", "18"),
+        ("**18**", "18"),
+        ("18 dollars", "18"),
+        ("18 dollars per day.", "18"),
+        ("18km/h", "18"),
+        (r"18\text{ cm}", "18"),
+        (r"18\,\mathrm{km}", "18"),
+        ("50%", "50"),
+        (r"50\%", "50"),
+        ("50 %", "50"),
+        ("1/2", "1/2"),
+        ("-36 / 2", "-18"),
+        (r"\frac{36}{2}", "18"),
+        ("18 €", "18"),
+        ("007", "7"),
+    ],
+)
+def test_read(text, value):
+    assert parse_number(text) == Fraction(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", " ", ".", "-", "$", "dollars", "eighteen", "x = 18", "= 18", "about 18", "--18", "-$-18"],
+        *[
+            "18 or 19",
+            "18 or so",
+            "18, 19",
+            "18 19",
+            "18-19",
+            "18 to 19",
+            "18 and a half",
+            "18 is not it",
+            "1 1/2",
+        ],
+        *[
+            "18 thousand",
+            "18k",
+            "2 dozen",
+            "18 million dollars",
+            "18!",
+            "18²",
+            "3^2",
+            "3*6",
+            "9+9",
+            "3 × 6 = 18",
+        ],
+        *[
+            "1e3",
+            "1.8e1",
+            "0x12",
+            "1_000",
+            "1,00",
+            "12,34",
+            "1,2345",
+            "1.234,50",
+            "1.2.3",
+            "1/0",
+            "1/2/3",
+            "1.5/2",
+        ],
+        *[
+            "１８",
+            "١٨",
+            "½",
+            "inf",
+            "nan",
+            "18 (dollars)",
+            "18 dollars in all this year",
+            r"\frac{1}{0}",
+            r"\frac12",
+        ],
+    ],
+)
+def test_refused(text):
+    assert parse_number(text) is None
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**9), max_value=10**9))
+def test_spelling_does_not_change_the_number(number: Decimal):
+    for text in (f"{number}", f"{number:,}", f"${number:,}", f"{number} euros", f"{number:.4f}"):
+        assert parse_number(text) == Fraction(number)
+
+
+@given(st.text(max_size=60) | st.text(alphabet="0123456789.,/-+ $%{}\\frac", max_size=60))
+def test_any_text_is_read_as_a_rational_or_refused(text):
+    assert isinstance(parse_number(text), Fraction | None)
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (r"So it is \boxed{18}.", "correct"),
+        ("#### 18", "correct"),
+        ("<answer>$18.00</answer>", "correct"),
+        ("<answer>17.99</answer>", "wrong_value"),
+        ("<answer>-18</answer>", "wrong_value"),
+        ("<answer>18 or 19</answer>", "not_a_number"),
+        ("18", "no_answer"),
+    ],
+)
+def test_verify(response, reason):
+    problem = Problem(id="p", key="k", prompt=[], gold="18", facts={"number": "18", "template": 0})
+    assert GsmSymbolic().verify(problem, response).reason == reason
+
+
+def test_unsound_templates_are_not_drawn_and_the_others_all_are():
+    from reasoning_gym.arithmetic.gsm_symbolic.gsm_symbolic import tasks_ok
+
+    drawn = {p.facts["template"] for p in GsmSymbolic().problems("train", 3000)}
+    assert drawn == set(tasks_ok) - set(UNSOUND)
+
+
+class _CheckDivisions(ast.NodeTransformer):
+    """Sends `//`, `int` and `round` through functions that refuse to lose anything.
+
+    Only in the functions that compute the answer: those that pick the numbers may round as they like.
+    """
+
+    inside = False
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        before, self.inside = self.inside, self.inside or node.name == "generate_from_variables"
+        self.generic_visit(node)
+        self.inside = before
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        if self.inside and isinstance(node.op, ast.FloorDiv):
+            return ast.Call(ast.Name("_whole", ast.Load()), [node.left, node.right], [])
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if self.inside and isinstance(node.func, ast.Name) and node.func.id in {"int", "round"}:
+            node.func = ast.Name(f"_{node.func.id}", ast.Load())
+        return node
+
+
+class LossyError(Exception):
+    pass
+
+
+def _lossless(exact, value):
+    if abs(exact - value) > 1e-6:  # float noise, such as 14.000000000000002, is not a loss
+        raise LossyError
+    return value
+
+
+@pytest.mark.parametrize("half", ["00_49", "50_99"])
+def test_no_gold_of_a_drawn_template_is_truncated(half):
+    module = importlib.import_module(f"reasoning_gym.arithmetic.gsm_symbolic.generators_{half}")
+    from reasoning_gym.arithmetic.gsm_symbolic.gsm_symbolic import tasks_ok
+
+    tree = ast.fix_missing_locations(_CheckDivisions().visit(ast.parse(inspect.getsource(module))))
+    space = {
+        "_whole": lambda a, b: _lossless(a / b, a // b),
+        "_int": lambda x: _lossless(x, int(x)),
+        "_round": lambda x, places=0: _lossless(x, round(x, places)),
+    }
+    exec(compile(tree, module.__name__, "exec"), space)  # noqa: S102
+    for template in set(tasks_ok) - set(UNSOUND):
+        if generate := space.get(f"generate_{template}"):
+            for seed in range(300):
+                item = generate(Random(seed), 1.0)
+                assert Fraction(item["answer"]) >= 0
+    with pytest.raises(LossyError):  # the probe does see what it looks for
+        for seed in range(100):
+            space[{"00_49": "generate_2", "50_99": "generate_75"}[half]](Random(seed), 1.0)
