@@ -1,5 +1,7 @@
 """Countdown's rule, case by case, and against an independent evaluation of random expressions."""
 
+# ruff: noqa: RUF001 - look-alikes of ASCII signs and digits are what these tests are about
+
 from collections import Counter
 from fractions import Fraction
 
@@ -34,7 +36,7 @@ NUMBERS, TARGET = [3, 4, 5, 25], 60
         r"\frac{25}{5} * 3 * 4",
         r"\dfrac{3 \times 4}{\frac{5}{25}}",
         r"3 * \frac{4}{5} * 25",
-        "4*25−5*(3+5)" if False else "(25 − 5) * 3",
+        "(25 − 5) * 3",
         "25/(5/(3*4))",
         "3*4*5 = 60",
         "3*4*5=60.",
@@ -73,6 +75,7 @@ def test_accepted(text):
         ("25 % 4", "not_arithmetic"),
         ("3(4)(5)", "not_arithmetic"),
         ("3 4 5", "not_arithmetic"),
+        ("2$5 * 4", "not_arithmetic"),
         ("3.0*4*5", "not_arithmetic"),
         ("3,4", "not_arithmetic"),
         ("3e1*4", "not_arithmetic"),

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -77,8 +77,7 @@ def test_every_gold_is_accepted(task, drawn):
 
 
 def test_no_gold_solves_the_next_problem_unless_it_is_its_gold(task, drawn):
-    problems = drawn["train", 42]
-    for this, following in zip(problems, problems[1:], strict=False):
+    for this, following in pairwise(drawn["train", 42]):
         if this.gold != following.gold:
             assert not task.verify(following, f"<answer>{this.gold}</answer>").correct
 
@@ -111,20 +110,13 @@ def test_no_answer_is_named(task, drawn):
         assert task.verify(problem, response) == Verdict(reason=Reason.NO_ANSWER), response
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        "(" * 1_000_000,
-        "9**9**9",
-        "1" * 1_000_000,
-        "-" * 499,
-        "(" * 499,
-        r"\frac{" * 80,
-        "{" * 400,
-        "__import__('os')",
-    ],
-    ids=lambda text: text[:12],
-)
+HOSTILE = [
+    *["(" * 1_000_000, "1" * 1_000_000, "-" * 499, "(" * 499, r"\frac{" * 80, "{" * 400],
+    *["9**9**9", "__import__('os').abort()"],
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:12])
 def test_hostile_answers_are_refused(task, drawn, hostile):
     verdict = task.verify(drawn["train", 42][0], f"<answer>{hostile}</answer>")
     assert not verdict.correct
@@ -175,13 +167,8 @@ def test_reasons_print_as_their_value():
 
 def test_split_shares():
     splits = [split_of(str(i)) for i in range(4000)]
-    assert {split: round(splits.count(split) / 4000, 1) for split in SPLITS} == {
-        "train": 0.5,
-        "validation": 0.2,
-        "test": 0.2,
-    } or all(
-        abs(splits.count(split) / 4000 - share) < 0.03 for split, share in zip(SPLITS, (0.5, 0.25, 0.25))
-    )
+    for split, share in {"train": 0.5, "validation": 0.25, "test": 0.25}.items():
+        assert splits.count(split) / len(splits) == pytest.approx(share, abs=0.03)
 
 
 def test_take_drops_failed_draws_and_repeats(drawn):
@@ -197,6 +184,6 @@ def test_without_reasoning_gym_the_error_names_the_extra(task, monkeypatch):
 
 
 def test_import_is_light():
-    code = "import sys, flowtracer.tasks; print([m for m in ('torch', 'reasoning_gym', 'sympy') if m in sys.modules])"
+    code = "import sys, flowtracer.tasks; print({'torch', 'reasoning_gym', 'sympy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"

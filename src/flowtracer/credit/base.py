@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Signals:
     """Whether the response has an answer that the question flows to; where not, its throughput says nothing."""
 
 
+@runtime_checkable
 class Credit(Protocol):
     """A credit strategy."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from flowtracer.shapes import Bool, Float
 Panel = tuple[int, int]
 
 
+@runtime_checkable
 class PanelSource(Protocol):
     """The capacity matrix `W` of equation (1), a slab of rows at a time.
 

@@ -90,7 +90,7 @@ def rollout_flow(
     throughput_BT = torch.zeros(batch, offset + width, device=device)
     traced_B = torch.zeros(batch, dtype=torch.bool, device=device)
     wanted = torch.arange(batch, device=device) if every_rank_alike else answer_BT.any(-1).nonzero().squeeze(-1)
-    for rows in wanted.split(rows_per_forward):
+    for rows in wanted.split(rows_per_forward) if len(wanted) else ():
         flow = _slice_flow(reader, ids_BT[rows], mask_BT[rows], answer_BT[rows], offset, not every_rank_alike)
         if flow is not None:
             throughput_BT[rows, : flow[0].shape[1]], traced_B[rows] = flow[0].float(), flow[1]

@@ -106,6 +106,7 @@ def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> P
         InputError: An option that does not exist, or an output folder that cannot be written.
     """
     from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
     from flowtracer.rl.trl_trainer import FlowGRPOTrainer
@@ -129,6 +130,7 @@ def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> P
             reward_funcs=[reward_function(task, problems, run.task.format_reward)],
             callbacks=[_log_callback(log_file, on_log)],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=checkpoint)
     final = run.output_dir / "final"
     trainer.save_model(str(final))

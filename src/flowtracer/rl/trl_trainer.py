@@ -12,7 +12,7 @@ import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ except ImportError as error:
     raise MissingDependencyError(f'expected TRL, got {error}: pip install "flowtracer[train]"') from error
 
 
+@no_type_check  # TRL's own annotations are looser than its values
 @dataclass
 class FlowGRPOConfig(GRPOConfig):
     """TRL's GRPO options, and those of credit."""

@@ -57,7 +57,7 @@ _UNREADABLE = frozenset({Reason.NO_ANSWER, Reason.TOO_LONG, Reason.NOT_A_NUMBER,
 class Problem:
     """One problem, ready for a trainer or an evaluation."""
 
-    id: str  # "task/split/digest of the question": the same problem has the same id in every run
+    id: str  # "task/split/digest of the question": the same statement has the same id in every run
     key: str  # what makes two problems the same; decides the split
     prompt: list[dict[str, str]]  # chat messages
     gold: str  # an answer that the verifier accepts

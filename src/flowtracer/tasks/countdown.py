@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Verdict, datasets, final_answer, pose, take
 
-_SPELLINGS = str.maketrans("×·∙x÷−–", "****/--", "$")  # noqa: RUF001
+_SPELLINGS = str.maketrans("×·∙x÷−–$", "****/-- ")  # noqa: RUF001
 _LATEX = (
     (re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[,;:! ()\[\]]"), " "),
     (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])"), "*"),

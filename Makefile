@@ -1,0 +1,31 @@
+# Every target makes .venv by itself when it is missing.
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: test lint types unit demo bench clean
+
+test: lint types unit
+
+$(VENV)/.ready: pyproject.toml scripts/setup.sh
+	scripts/setup.sh $(VENV)
+	@touch $@
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+unit: $(VENV)/.ready
+	$(BIN)/pytest
+
+demo: $(VENV)/.ready
+	$(BIN)/flowtracer trace examples/rollouts.jsonl --model smollm2 --out runs/demo/traces --show 1
+	$(BIN)/flowtracer train examples/demo.toml
+
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/trace_cost.py
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

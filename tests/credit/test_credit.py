@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flowtracer as ft
+from flowtracer.credit import Credit, Signals, make_credit
+from flowtracer.credit.base import boost_top
+from flowtracer.errors import InputError
+
+
+def full_mask(*lengths: int) -> torch.Tensor:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+
+
+def test_flow_boosts_the_top_tokens_by_throughput():
+    throughput_BR = torch.tensor([[0.1, 0.9, 0.2, 0.8, 0.3]])
+    weights_BR = ft.credit_weights("flow", full_mask(5), throughput_BR=throughput_BR)
+    assert weights_BR.tolist() == [[1.0, 1.5, 1.0, 1.5, 1.0]]  # ceil(0.4 * 5) = 2
+
+
+def test_lowest_boosts_the_other_end():
+    throughput_BR = torch.tensor([[0.1, 0.9, 0.2, 0.8, 0.3]])
+    options = {"lowest": True, "gamma": 2.0}
+    weights_BR = ft.credit_weights("flow", full_mask(5), throughput_BR=throughput_BR, options=options)
+    assert weights_BR.tolist() == [[2.0, 1.0, 2.0, 1.0, 1.0]]
+
+
+def test_a_response_without_a_trace_is_plain_grpo():
+    throughput_BR = torch.rand(2, 5)
+    traced_B = torch.tensor([False, True])
+    weights_BR = ft.credit_weights("flow", full_mask(5, 5), throughput_BR=throughput_BR, traced_B=traced_B)
+    assert (weights_BR[0] == 1).all()
+    assert (weights_BR[1] > 1).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ratio", "boosted"), [(12, 0.4, 5), (5, 0.4, 2), (1, 0.4, 1), (30, 0.1, 3), (10, 1.0, 10)]
+)
+def test_number_of_boosted_tokens(tokens, ratio, boosted):
+    weights_BR = boost_top(torch.rand(1, tokens), full_mask(tokens), ratio=ratio, gamma=1.5)
+    assert int((weights_BR > 1).sum()) == boosted
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any), st.integers(0, 2**32), st.floats(0.05, 1))
+def test_only_counted_tokens_are_ranked_and_weighted(lengths, seed, ratio):
+    generator = torch.Generator().manual_seed(seed)
+    mask_BR = full_mask(*lengths)
+    scores_BR = torch.randn(mask_BR.shape, generator=generator)
+    weights_BR = boost_top(scores_BR, mask_BR, ratio=ratio, gamma=1.5)
+    assert (weights_BR[~mask_BR] == 1).all()
+    for row, n in enumerate(lengths):
+        boosted = weights_BR[row] > 1
+        assert int(boosted.sum()) == math.ceil(ratio * n - 1e-9)
+        if boosted.any() and not boosted[:n].all():
+            assert scores_BR[row][boosted].min() >= scores_BR[row, :n][~boosted[:n]].max()
+
+
+def test_ties_go_to_the_earlier_token():
+    weights_BR = boost_top(torch.zeros(1, 5), full_mask(5), ratio=0.4, gamma=1.5)
+    assert weights_BR.tolist() == [[1.5, 1.5, 1.0, 1.0, 1.0]]
+
+
+def test_padding_to_a_longer_batch_changes_no_weight():
+    scores_R = torch.rand(1, 7)
+    alone = boost_top(scores_R, full_mask(7), ratio=0.4, gamma=1.5)
+    padded = torch.nn.functional.pad(scores_R, (0, 5), value=9.0)
+    assert torch.equal(boost_top(padded, full_mask(7, 12)[:1], ratio=0.4, gamma=1.5)[:, :7], alone)
+
+
+def test_random_is_reproducible_by_seed_and_independent_of_the_batch():
+    mask_BR = full_mask(20, 20, 20)
+    credit = make_credit("random")
+    first = credit(Signals(mask_BR=mask_BR, seeds_B=(7, 8, 9)))
+    second = credit(Signals(mask_BR=mask_BR[:1], seeds_B=(8,)))
+    assert torch.equal(first[1], second[0])
+    assert not torch.equal(first[0], first[1])
+    assert ((first > 1).sum(-1) == 8).all()
+
+
+def test_uniform_is_one_everywhere():
+    assert (ft.credit_weights("uniform", full_mask(3, 8)) == 1).all()
+
+
+def test_a_strategy_of_ones_own():
+    class FirstHalf:
+        needs = frozenset()
+
+        def __call__(self, signals: Signals) -> torch.Tensor:
+            return torch.where(torch.arange(signals.mask_BR.shape[1]) < signals.mask_BR.shape[1] // 2, 2.0, 1.0)[None]
+
+    strategy: Credit = FirstHalf()
+    assert ft.credit_weights(strategy, full_mask(4)).tolist() == [[2.0, 2.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("flwo", {}, "among .*flow.*random.*uniform"),
+        ("flow", {"ratio": 0}, "ratio"),
+        ("flow", {"gamma": float("nan")}, "gamma"),
+        ("flow", {"power": 2}, "power"),
+    ],
+)
+def test_bad_options_are_refused(name, options, message):
+    with pytest.raises(InputError, match=message):
+        make_credit(name, options)
+
+
+def test_flow_without_throughput_is_refused():
+    with pytest.raises(InputError, match="needs flow"):
+        ft.credit_weights("flow", full_mask(3))

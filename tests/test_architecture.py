@@ -1,0 +1,99 @@
+"""The walls of docs/architecture.md, held by the import graph."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flowtracer
+
+PACKAGE = Path(flowtracer.__file__).parent
+
+# A room may import its own level's rooms only if they are named here, and any level before its own.
+LEVELS = [
+    {"errors", "shapes"},
+    {"backbone"},
+    {"trace", "flow", "answer", "models"},
+    {"capture"},
+    {"tracer", "records", "credit", "tasks"},
+    {"batch", "rl"},
+    {"report", "doctor"},
+    {"cli"},
+]
+SAME_LEVEL: set[tuple[str, str]] = set()
+RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method
+NEVER = {("flow", "capture"), ("flow", "transformers"), ("credit", "rl"), ("trace", "torch"), ("backbone", "torch")}
+ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py"}, "reasoning_gym": {"tasks/base.py"}}
+
+
+def imports():
+    """Every import of the package as (file, room, imported top-level name or room)."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        relative = file.relative_to(PACKAGE)
+        room = relative.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{relative}: expected absolute imports"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                parts = name.split(".")
+                yield relative.as_posix(), room, parts[1] if parts[0] == "flowtracer" else parts[0]
+
+
+def level_of(room):
+    return next((index for index, level in enumerate(LEVELS) if room in level), None)
+
+
+def test_every_room_has_its_level():
+    rooms = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms - {"__init__", "__pycache__"} == set.union(*LEVELS)
+
+
+def test_arrows_run_one_way():
+    wrong = []
+    for file, room, imported in imports():
+        mine, theirs = level_of(room), level_of(imported)
+        if room == imported or room == "__init__" or theirs is None or (room, imported) in RUNS_BACK:
+            continue
+        if theirs > mine or (theirs == mine and (room, imported) not in SAME_LEVEL):
+            wrong.append(f"{file} imports {imported}")
+    assert not wrong
+
+
+def test_forbidden_imports():
+    wrong = [f"{file} imports {imported}" for file, room, imported in imports() if (room, imported) in NEVER]
+    wrong += [
+        f"{file} imports {imported}"
+        for file, _, imported in imports()
+        if imported in ONLY_AT and file not in ONLY_AT[imported]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import flowtracer", ["torch", "transformers", "numpy"]),
+        ("import flowtracer; flowtracer.load_trace", ["torch", "transformers", "rich"]),
+        ("import flowtracer.cli", ["torch", "transformers", "numpy"]),
+        ("import flowtracer; flowtracer.compute_flow", ["transformers", "trl"]),
+        ("import flowtracer; flowtracer.Tracer", ["trl", "reasoning_gym"]),
+        ("import flowtracer; flowtracer.TASKS", ["torch", "reasoning_gym"]),
+    ],
+)
+def test_import_weight(statement, absent):
+    code = f"import sys\n{statement}\nprint([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_resolve():
+    for name in flowtracer.__all__:
+        assert getattr(flowtracer, name) is not None
+    with pytest.raises(AttributeError, match="compute_flow"):
+        flowtracer.compute_flaw  # noqa: B018

@@ -1,0 +1,139 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from flowtracer.backbone import Edges
+from flowtracer.errors import FormatError, InputError
+from flowtracer.trace import Span, Trace, load_trace
+
+
+def make_trace(text="q: 1 2 = 3", **changes):
+    """Four tokens `q`, `a`, `b`, `=`: q feeds a and b equally, both feed the answer."""
+    quarter = len(text) // 4
+    offsets = [[i * quarter, (i + 1) * quarter] for i in range(3)] + [[3 * quarter, len(text)]]
+    fields = {
+        "text": text,
+        "token_ids": np.arange(4, dtype=np.int64),
+        "offsets": np.array(offsets, dtype=np.int64),
+        "question": Span(start=0, stop=1),
+        "response": Span(start=1, stop=4),
+        "answer": Span(start=3, stop=4),
+        "sink": Span(start=3, stop=4),
+        "answer_text": "3",
+        "answer_rule": "given",
+        "reach": np.array([0.5, 0.5, 0.5, 1.0]),
+        "flow": np.array([1.0, 0.5, 0.5, 1.0]),
+        "source": np.array([1.0, 0.0, 0.0, 0.0]),
+        "fan_in": np.array([0.0, 1.0, 1.0, 2.0]),
+        "fan_out": np.array([2.0, 1.0, 1.0, 0.0]),
+        "edges": Edges(
+            source=np.array([0, 0, 1, 2]), target=np.array([1, 2, 3, 3]), flow=np.full(4, 0.5), complete=True
+        ),
+        "step_spans": (Span(start=0, stop=1), Span(start=1, stop=4)),
+        "step_flow": np.array([[0.0, 1.0], [0.0, 1.0]]),
+        "layers": (1, 2),
+        "model": "tiny",
+        "metadata": {"id": "7", "is_correct": True},
+    }
+    return Trace(**{**fields, **changes})
+
+
+def shown(trace, width=100):
+    console = Console(width=width, record=True, force_terminal=True, file=Path("/dev/null").open("w"))
+    with console.file:
+        console.print(trace)
+    return console.export_text(styles=True)
+
+
+def test_save_and_load_give_back_everything(tmp_path):
+    trace = make_trace()
+    loaded = load_trace(trace.save(tmp_path / "t.safetensors"))
+    for field in dataclasses.fields(Trace):
+        kept, given = getattr(loaded, field.name), getattr(trace, field.name)
+        assert type(kept) is type(given), field.name
+        if isinstance(given, np.ndarray):
+            assert kept.dtype == given.dtype, field.name
+            np.testing.assert_array_equal(kept, given)
+    assert loaded.to_dict() == trace.to_dict()
+
+
+@pytest.mark.parametrize("text", ["</script>\x1b[2J\r\u202e123", "\ud800 lone", "", "é" * 9, "\0" * 12])
+def test_hostile_text_survives_the_disk_and_never_reaches_the_terminal(tmp_path, text):
+    trace = make_trace(text=text)
+    assert load_trace(trace.save(tmp_path / "t.safetensors")).text == text
+    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))
+    with console.file:
+        console.print(trace)
+    printed = console.export_text()
+    assert not set(printed) & set("\x1b\r\u202e\0\ud800")
+
+
+def test_to_dict_is_json():
+    content = json.loads(json.dumps(make_trace().to_dict()))
+    assert content["flow"] == [1.0, 0.5, 0.5, 1.0]
+    assert content["throughput"] == [2.0, 1.0, 1.0, 1.0]
+    assert content["answer"] == {"start": 3, "stop": 4}
+
+
+def test_hubs_are_reasoning_tokens_unless_the_prompt_is_asked_for():
+    trace = make_trace()
+    assert [hub.token for hub in trace.hubs()] == [1, 2]
+    assert [hub.token for hub in trace.hubs(prompt=True)] == [0, 1, 2]
+
+
+def test_paths_and_backbone():
+    trace = make_trace()
+    assert {path.tokens for path in trace.paths(5)} == {(0, 1, 3), (0, 2, 3)}
+    assert all(path.share == pytest.approx(0.5) for path in trace.paths(5))
+    assert trace.backbone(1.0).share == pytest.approx(1)
+    assert len(trace.backbone(1.0).edges) == 4
+    assert trace.share_through([1]) == pytest.approx(0.5)
+    assert trace.share_through([1, 2]) == pytest.approx(1)
+
+
+def test_steps_exchange_the_unit():
+    prompt, reasoning = make_trace().steps()
+    assert (prompt.inflow, prompt.outflow) == (1.0, 1.0)
+    assert (reasoning.inflow, reasoning.outflow) == (1.0, 0.0)
+
+
+def test_conservation_error_sees_a_violation():
+    trace = make_trace()
+    assert trace.conservation_error() == 0
+    broken = dataclasses.replace(trace, flow=np.array([1.0, 0.6, 0.5, 1.0]))
+    assert broken.conservation_error() == pytest.approx(0.1)
+
+
+def test_summary_names_answer_share_and_path():
+    sentence = make_trace().summary()
+    assert sentence.startswith("The answer 3 draws 100% of its flow through 2 hubs")
+    assert "→" in sentence
+
+
+def test_terminal_shows_answer_hubs_and_paths():
+    printed = shown(make_trace())
+    assert "Hubs" in printed
+    assert "Strongest paths" in printed
+    assert "50.00%" in printed
+
+
+@pytest.mark.parametrize("content", [b"", b"not a trace", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_file_that_is_no_trace_is_refused(tmp_path, content):
+    file = tmp_path / "t.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(FormatError, match="expected a trace"):
+        load_trace(file)
+
+
+def test_missing_file_newer_schema_and_missing_folder(tmp_path):
+    with pytest.raises(FormatError, match="expected a trace"):
+        load_trace(tmp_path / "none.safetensors")
+    newer = make_trace(schema_version=99).save(tmp_path / "t.safetensors")
+    with pytest.raises(FormatError, match="update flowtracer"):
+        load_trace(newer)
+    with pytest.raises(InputError, match="existing folder"):
+        make_trace().save(tmp_path / "no" / "t.safetensors")
