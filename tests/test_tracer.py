@@ -1,0 +1,177 @@
+"""The tracer on tiny models: what comes out is right, whatever the batch, and what cannot be traced is named."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_model, tiny_tokenizer
+
+import flowtracer as ft
+from flowtracer.errors import CaptureError, InputError, TraceError
+from flowtracer.flow import CachedPanels
+from flowtracer.capture import AttentionPanels
+from flowtracer.tracer import within_budget
+
+PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
+RESPONSES = [
+    "3 + 4 = 7.\nSo the answer is \\boxed{7}. Done.",
+    "First add the numbers.\nThen 12 * 5 = 60.\n#### 60",
+    "<answer>18</answer>",
+]
+
+
+@pytest.fixture(scope="module")
+def tracer():
+    return ft.Tracer(tiny_model(), tiny_tokenizer())
+
+
+def rollouts():
+    return [ft.Rollout(prompt=PROMPT, response=r, id=str(i)) for i, r in enumerate(RESPONSES)]
+
+
+def assert_same(one, other, atol=1e-6):
+    np.testing.assert_array_equal(one.token_ids, other.token_ids)
+    for name in ("reach", "flow", "source", "fan_in", "fan_out", "step_flow"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=atol, rtol=1e-4, err_msg=name)
+
+
+def test_a_trace_says_where_everything_is(tracer):
+    trace = tracer.trace(PROMPT, RESPONSES[0])
+    assert trace.slice_text(trace.question).endswith("assistant\n")
+    assert trace.slice_text(trace.response) == RESPONSES[0]
+    assert "7" in trace.slice_text(trace.answer)
+    assert (trace.answer_text, trace.answer_rule) == ("7", "boxed")
+    assert "".join(trace.tokens) == trace.text
+    assert [step.text for step in trace.steps()][1:] == ["3 + 4 = 7.\n", "So the answer is \\boxed{7}. ", "Done."]
+
+
+def test_flow_is_conserved_and_ends_at_the_answer(tracer):
+    trace = tracer.trace(PROMPT, RESPONSES[0])
+    assert trace.conservation_error() < 1e-9
+    assert trace.flow[trace.answer.start : trace.answer.stop].sum() == pytest.approx(1)
+    assert not trace.flow[trace.answer.stop :].any()
+    steps = trace.steps()
+    assert sum(step.inflow for step in steps) - sum(step.outflow for step in steps) == pytest.approx(1)
+
+
+def test_a_trace_is_that_of_the_eager_maps(tracer):
+    trace = tracer.trace(PROMPT, RESPONSES[1])
+    eager = tiny_model()
+    eager.set_attn_implementation("eager")
+    with torch.no_grad():
+        maps = eager(torch.from_numpy(trace.token_ids)[None], output_attentions=True).attentions
+    attention_TT = torch.stack([maps[layer][0].mean(0) for layer in trace.layers]).mean(0)
+    masks = [torch.from_numpy(span.mask(len(trace))) for span in (trace.question, trace.answer)]
+    result = ft.compute_flow(attention_TT, *masks, implementation="reference")
+    np.testing.assert_allclose(trace.flow, result.flow_T, atol=1e-6)
+    np.testing.assert_allclose(trace.throughput, result.throughput_T, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "gpt2"])
+@pytest.mark.parametrize("options", [{"max_tokens": 4096}, {"max_tokens": 4096, "pack": True}, {"max_tokens": 1}])
+def test_batches_give_the_numbers_of_each_one_alone(family, options):
+    sizes = {"n_positions": 512, "n_embd": 32, "n_layer": 4, "n_head": 4} if family == "gpt2" else {}
+    tracer = ft.Tracer(tiny_model(family, **sizes), tiny_tokenizer())
+    for alone, together in zip(
+        [tracer.trace(PROMPT, r) for r in RESPONSES], tracer.trace_batch(rollouts(), **options), strict=True
+    ):
+        assert_same(alone, together)
+
+
+def test_results_stand_in_the_order_of_the_rollouts(tracer):
+    results = tracer.trace_batch([*rollouts(), ft.Rollout(prompt=PROMPT, response="", id="3")])
+    assert [r.metadata["id"] if isinstance(r, ft.Trace) else r.id for r in results] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "answer", "reason"),
+    [
+        (PROMPT, "", None, "empty_response"),
+        (PROMPT, "   \n", None, "empty_response"),
+        (PROMPT, "I do not know.", None, "no_answer"),
+        (PROMPT, "so \\boxed{7", None, "unclosed_box"),
+        (PROMPT, "so it is 7", "8", "answer_not_in_text"),
+        ("", "so it is \\boxed{7}", None, "empty_prompt"),
+        ("x " * 600, "so it is \\boxed{7}", None, "too_long"),
+    ],
+)
+def test_what_cannot_be_traced_has_a_named_reason(tracer, prompt, response, answer, reason):
+    with pytest.raises(TraceError, match="expected") as caught:
+        tracer.trace(prompt, response, answer)
+    assert caught.value.reason == reason
+    skipped, good = tracer.trace_batch([ft.Rollout(prompt=prompt, response=response, answer=answer, id="bad"), *rollouts()[:1]])
+    assert (skipped.id, skipped.reason) == ("bad", reason)
+    assert isinstance(good, ft.Trace), "a bad rollout must not stop the others"
+
+
+def test_an_answer_at_the_very_start(tracer):
+    trace = tracer.trace(PROMPT, "7 it is", answer="7")
+    assert trace.answer.start == trace.response.start
+    assert not trace.hubs()
+    assert "straight from the prompt" in trace.summary()
+
+
+def test_prediction_ends_one_position_before_the_answer():
+    tracer = ft.Tracer(tiny_model(), tiny_tokenizer(), at="prediction")
+    trace = tracer.trace(PROMPT, RESPONSES[0])
+    assert (trace.sink.start, trace.sink.stop) == (trace.answer.start - 1, trace.answer.stop - 1)
+    assert trace.flow[trace.sink.start : trace.sink.stop].sum() == pytest.approx(1)
+
+
+def test_the_flow_can_start_at_the_users_message():
+    tracer = ft.Tracer(tiny_model(), tiny_tokenizer(), question="user")
+    trace = tracer.trace([{"role": "system", "content": "Be brief."}, *PROMPT], RESPONSES[0])
+    assert trace.slice_text(trace.question) == PROMPT[0]["content"]
+    with pytest.raises(InputError, match="chat messages"):
+        tracer.trace("text", RESPONSES[0])
+
+
+def test_layers_and_heads_are_chosen():
+    model = tiny_model()
+    trace = ft.Tracer(model, tiny_tokenizer(), layers=[2, 0], heads=[1, 3]).trace(PROMPT, RESPONSES[0])
+    assert trace.layers == (0, 2)
+    with pytest.raises(InputError, match="layers among"):
+        ft.Tracer(model, tiny_tokenizer(), layers=[7])
+
+
+def test_nan_attention_is_named_and_leaves_the_others_alone():
+    model = tiny_model()
+    tracer = ft.Tracer(model, tiny_tokenizer())
+    good = tracer.trace(PROMPT, RESPONSES[0])
+    poison = tiny_tokenizer()("☃")["input_ids"]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[poison] = float("nan")
+    bad = ft.Rollout(prompt=PROMPT, response="☃ " + RESPONSES[0], id="nan")
+    skipped, same = tracer.trace_batch([bad, rollouts()[0]])
+    assert skipped.reason == "non_finite_attention"
+    assert_same(good, same)
+
+
+def test_a_model_without_the_interface_is_refused():
+    sizes = {"n_positions": 512, "n_embd": 32, "n_layer": 4, "n_head": 4, "rotary_dim": 4}
+    with pytest.raises(CaptureError, match="attention interface"):
+        ft.Tracer(tiny_model("gptj", **sizes), tiny_tokenizer())
+
+
+def test_messages_without_a_template_are_refused():
+    tokenizer = tiny_tokenizer().__class__(tokenizer_object=tiny_tokenizer()._tokenizer)
+    with pytest.raises(InputError, match="chat template"):
+        ft.Tracer(tiny_model(), tokenizer).trace(PROMPT, RESPONSES[0])
+
+
+def test_beyond_the_budget_panels_are_recomputed_with_the_same_numbers(tracer, monkeypatch):
+    stored = tracer.trace(PROMPT, RESPONSES[1])
+    monkeypatch.setattr("flowtracer.tracer.within_budget", lambda panels: within_budget(panels, budget=0))
+    assert_same(stored, tracer.trace(PROMPT, RESPONSES[1]))
+    layers = tracer.reader.read(torch.arange(40)[None])
+    assert isinstance(within_budget(AttentionPanels(layers)), CachedPanels)
+    assert isinstance(within_budget(AttentionPanels(layers), budget=100), AttentionPanels)
+
+
+def test_cut_edges_are_the_largest_and_say_so():
+    whole = ft.Tracer(tiny_model(), tiny_tokenizer()).trace(PROMPT, RESPONSES[1])
+    cut = ft.Tracer(tiny_model(), tiny_tokenizer(), max_edges=50).trace(PROMPT, RESPONSES[1])
+    assert whole.edges.complete
+    assert not cut.edges.complete
+    np.testing.assert_allclose(cut.edges.flow, whole.edges.flow[:50])
+    assert "at least" in cut.summary()
+    assert cut.backbone(0.999).share < 0.999
