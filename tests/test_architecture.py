@@ -16,7 +16,7 @@ LEVELS = [
     {"errors", "shapes"},
     {"backbone"},
     {"trace", "flow", "answer", "models"},
-    {"capture"},
+    {"offsets", "capture"},
     {"tracer", "records", "credit", "tasks"},
     {"batch", "rl"},
     {"report", "doctor"},

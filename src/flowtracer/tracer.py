@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps, token_offsets, tokens_overlapping
+from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps
 from flowtracer.capture import AttentionPanels, AttentionReader, Heads, LayerAttention
 from flowtracer.errors import InputError, TraceError
 from flowtracer.flow import CachedPanels, EdgeSummary, PanelSource, Solution, solve, summarise_edges
 from flowtracer.models import load_model
+from flowtracer.offsets import token_offsets, tokens_overlapping
 from flowtracer.shapes import ndarray
 from flowtracer.trace import Rollout, Skipped, Span, Trace
 

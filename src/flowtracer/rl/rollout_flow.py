@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.answer import Miss, locate_answer, token_offsets, tokens_overlapping
+from flowtracer.answer import Miss, locate_answer
 from flowtracer.capture import AttentionPanels, AttentionReader
 from flowtracer.flow import CachedPanels, solve
+from flowtracer.offsets import token_offsets, tokens_overlapping
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.trace import Span
 
