@@ -100,7 +100,7 @@ _LABEL = re.compile(
     r"^[ \t]*[*_]{0,2}(?:final[ \t]+answer|answer|A)[*_]{0,2}(?P<colon>:)[*_]{0,2}(?P<value>.*)$",
     re.MULTILINE | re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?。！？](?=\s|$)|[\r\n\u2028]")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\r\n\u2028]")
 
 
 def _boxed(text: str) -> Iterator[tuple[int, int]]:
@@ -238,7 +238,7 @@ def split_steps(text: str) -> list[CharSpan]:
             start = match.end()
     if start < len(text):
         ends.append(len(text))
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][: len(ends)]
     if len(ends) > 1 and not text[: ends[0]].strip():  # white space alone is no step
         starts.pop(1)
         ends.pop(0)

@@ -27,7 +27,7 @@ def token_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[t
     expected = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     added = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()}
     pieces = tokenizer.convert_ids_to_tokens(ids)
-    for spell in (_byte_level, _metaspace):
+    for spell in (_byte_level, _metaspace_with_bytes, _metaspace):
         spelled = [added[i].encode() if i in added else spell(p) for i, p in zip(ids, pieces, strict=True)]
         data = b"".join(spelled)
         text = data.decode("utf-8", errors="replace")
@@ -44,9 +44,12 @@ def _byte_level(piece: str) -> bytes:
     return bytes(_BYTE_OF.get(character, 0xFF) for character in piece)
 
 
+def _metaspace_with_bytes(piece: str) -> bytes:
+    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
+    return bytes([int(byte.group(1), 16)]) if byte else _metaspace(piece)
+
+
 def _metaspace(piece: str) -> bytes:
-    if (byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece)) is not None:
-        return bytes([int(byte.group(1), 16)])
     return piece.replace("▁", " ").encode("utf-8", errors="replace")
 
 

@@ -234,11 +234,12 @@ class Tracer:
             message = "expected a path of attention from the question to the answer, got none"
             return Skipped(id=item.rollout.id, reason="answer_out_of_reach", message=message)
 
+        # Nothing flows through tokens and steps after the answer, and so they were not computed.
         def whole(values: Tensor | np.ndarray) -> ndarray:
-            """Over all tokens; nothing flows through those after the answer."""
-            out = np.zeros(len(item.text.token_ids))
-            out[: item.needed] = torch.as_tensor(values).double().cpu().numpy()[: item.needed]
-            return out
+            computed = torch.as_tensor(values).double().cpu().numpy()[: item.needed]
+            return np.pad(computed, (0, len(item.text.token_ids) - len(computed)))
+
+        step_flow = summary.step_flow[: len(steps), : len(steps)]
 
         return Trace(
             text=item.text.text,
@@ -257,7 +258,7 @@ class Tracer:
             fan_out=whole(summary.fan_out),
             edges=summary.edges,
             step_spans=tuple(steps),
-            step_flow=summary.step_flow[: len(steps), : len(steps)],
+            step_flow=np.pad(step_flow, (0, len(steps) - len(step_flow))),
             layers=self.reader.layers,
             model=getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__,
             at=self.at,
