@@ -1,12 +1,15 @@
 """Where the answer is in a text, and where its steps are.
 
-1. `locate_answer` tries rules in a fixed order and takes the last complete, non-empty match of the first rule that has
-   one: a box, an answer tag, `#### x`, "the answer is x", a label at the start of a line. Its span holds the answer's
-   own characters: no box, tag, emphasis, dollar pair or full stop around them. A miss has a named reason.
+1. `locate_answer` tries rules in a fixed order and takes the last complete, non-empty match of the first rule
+   that has one: a box, an answer tag, `#### x`, "the answer is x", a label at the start of a line. Its span holds
+   the answer's own characters: no box, tag, emphasis, maths delimiters or full stop around them. A miss has a
+   named reason, that of the first rule which came close.
 2. `split_steps` tiles a text with its sentences and lines.
 
-Text may be hostile and long: every pattern here is linear in its length.
+Text may be hostile and long: every pattern and loop here is linear in its length.
 """
+
+# ruff: noqa: RUF001 - full-width punctuation, curly quotes and the minus sign are what is looked for
 
 from __future__ import annotations
 
@@ -33,15 +36,22 @@ class Miss(str, Enum):
 
 
 _MESSAGES = {
-    Miss.EMPTY_RESPONSE: "expected a response with an answer, got an empty one",
+    Miss.EMPTY_RESPONSE: "expected a response with an answer, got an empty one; leave it out",
     Miss.NO_ANSWER: (
         r'expected \boxed{x}, <answer>x</answer>, "#### x", "answer is x" or a line "A: x", got none; '
         "pass the answer as it stands in the response"
     ),
-    Miss.UNCLOSED_BOX: r"expected \boxed{x}, got a box that never closes; the response may have been cut off",
-    Miss.EMPTY_ANSWER: "expected an answer, got the place for one with nothing in it",
+    Miss.UNCLOSED_BOX: (
+        r"expected \boxed{x}, got a box that never closes, as when the response was cut off; allow more tokens, "
+        "or pass the answer as it stands in the response"
+    ),
+    Miss.EMPTY_ANSWER: (
+        "expected an answer, got the place for one with nothing in it; "
+        "pass the answer as it stands in the response"
+    ),
     Miss.ANSWER_NOT_IN_TEXT: (
-        "expected the given answer to stand in the response by itself, got no such place; pass it as it is written there"
+        "expected the given answer to stand in the response by itself, got no such place; "
+        "pass it as it is written there"
     ),
 }
 
@@ -69,7 +79,7 @@ def locate_answer(text: str, answer: str | None = None) -> Answer | Miss:
 
     Args:
         text: A response.
-        answer: The answer as it stands in the text, to look for instead; not as a part of a longer number or word.
+        answer: The answer to look for instead, as it stands in the text by itself.
     """
     if not text.strip():
         return Miss.EMPTY_RESPONSE
@@ -78,34 +88,40 @@ def locate_answer(text: str, answer: str | None = None) -> Answer | Miss:
 
 
 def _by_rules(text: str) -> Answer | Miss:
-    miss = Miss.NO_ANSWER
+    boxes = [match.start() for match in _BOX.finditer(text)]
+    miss = Miss.UNCLOSED_BOX if boxes else Miss.NO_ANSWER
     for rule, matches in _RULES.items():
         for start, stop in reversed(list(matches(text))):
-            start, stop = _trim(text, start, stop)
+            if bisect_left(boxes, start) < bisect_left(
+                boxes, stop
+            ):  # "the answer is \boxed{}" is that box's miss
+                continue
+            start, stop = _trim(text, start, stop, prose=rule != "boxed")
             if start < stop:
                 return Answer(span=CharSpan(start=start, stop=stop), text=text[start:stop], rule=rule)
-            miss = Miss.EMPTY_ANSWER
-    if miss is Miss.NO_ANSWER and _BOX.search(text):
-        return Miss.UNCLOSED_BOX
+            if rule == "boxed" or miss is Miss.NO_ANSWER:
+                miss = Miss.EMPTY_ANSWER
     return miss
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+# A doubled backslash is a line break of LaTeX, but "\\boxed" is a box escaped twice.
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\(?!\\(?:boxed|fbox)).|[{}]", re.DOTALL)
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_HASHES = re.compile(r"^[ \t]*####[ \t]*(.*)$", re.MULTILINE)
-_NUMBER_WORD = re.compile(r"\S*\d\S*")
-_ANSWER_IS = re.compile(r"\banswer(?:[ \t]+(?:is|equals)\b[ \t]*:?|[ \t]*[:=])", re.IGNORECASE)
+_HASHES = re.compile(r"(?P<indent>^[ \t]*)?(?<!#)####(?!#)(?P<value>[^\r\n\u2028]*)", re.MULTILINE)
+_ANSWER_IS = re.compile(r"\banswer[*_]{0,2}(?:\s+(?:is|equals)\b|\s*[:：=])", re.IGNORECASE)
 _LABEL = re.compile(
-    r"^[ \t]*[*_]{0,2}(?:final[ \t]+answer|answer|A)[*_]{0,2}(?P<colon>:)[*_]{0,2}(?P<value>.*)$",
-    re.MULTILINE | re.IGNORECASE,
+    r"(?:^|(?<=[\r\u2028]))[ \t]*(?:#+[ \t]+)?[*_]{0,2}(?:(?i:final[ \t]+answer|answer)|A)[*_]{0,2}"
+    r"(?P<colon>[:：])(?P<value>[^\r\n\u2028]*)",
+    re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？\r\n\u2028]")
+_SENTENCE_END = re.compile(r"""[.!?](?=(?:[*_$"'”’)\]]|\\[)\]])*(?:\s|$))|[。！？\r\n\u2028]""")
 
 
 def _boxed(text: str) -> Iterator[tuple[int, int]]:
-    """Insides of closed boxes in the order in which the boxes open; braces inside balance, escaped ones do not count."""
-    found, open_at = [], []
+    """Insides of closed boxes, in the order in which they open. Braces balance; escaped ones do not count."""
+    found: list[tuple[int, int]] = []
+    open_at: list[int | None] = []  # None for a brace that is no box's
     for match in _BRACES.finditer(text):
         piece = match.group()
         if piece.endswith("{") and piece != r"\{":
@@ -116,28 +132,30 @@ def _boxed(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _tagged(text: str) -> Iterator[tuple[int, int]]:
-    """Insides of tags. A last tag that never closes runs to the end: generation often stops at the closing tag."""
-    start = None
+    """Insides of closed tags; before them one that never closes, since generation may stop at the closing tag."""
+    closed, start = [], None
     for match in _TAG.finditer(text):
         if not match.group(1):
             start = match.end()
         elif start is not None:
-            yield start, match.start()
+            closed.append((start, match.start()))
             start = None
     if start is not None:
         yield start, len(text)
+    yield from closed
 
 
 def _hashed(text: str) -> Iterator[tuple[int, int]]:
-    """`#### x` on the last line, or with a number on any: elsewhere it is a heading."""
+    """`#### x` behind other text, on the last line, or with one number: else it is a heading."""
     last = len(text.rstrip())
     for match in _HASHES.finditer(text):
-        if match.end() >= last or _NUMBER_WORD.fullmatch(match.group(1).strip()):
-            yield match.span(1)
+        words = match["value"].split(None, 1)
+        if match["indent"] is None or match.end() >= last or (len(words) == 1 and re.search(r"\d", words[0])):
+            yield match.span("value")
 
 
 def _stated(text: str) -> Iterator[tuple[int, int]]:
-    """ "The answer is x", up to the end of the sentence."""
+    """What "answer is" or "answer:" is followed by, up to the end of the sentence."""
     ends = [match.start() for match in _SENTENCE_END.finditer(text)] + [len(text)]
     labels = {match.end("colon") for match in _LABEL.finditer(text)}
     for match in _ANSWER_IS.finditer(text):
@@ -159,27 +177,46 @@ _RULES: dict[str, Callable[[str], Iterator[tuple[int, int]]]] = {
     "label": _labelled,
 }
 
-_PAIRS = (("**", "**"), ("__", "__"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("`", "`"), ('"', '"'), ("“", "”"))
+_PAIRS = [(mark, mark) for mark in ("**", "*", "__", "$$", "$", "`", '"')]
+_PAIRS += [(r"\(", r"\)"), (r"\[", r"\]"), ("“", "”")]
 _TRAILING = ".,;:!?。，！？"
 _TURN_END = re.compile(r"(?:<\|[^|<>\s]{1,40}\|>|</s>)$")
+_TURN_END_LENGTH = 44
 
 
-def _trim(text: str, start: int, stop: int) -> tuple[int, int]:
-    """Take off what surrounds an answer: space, end-of-turn marks, full stops, emphasis, maths delimiters, quotes."""
+def _trim(text: str, start: int, stop: int, *, prose: bool) -> tuple[int, int]:
+    """Take off what surrounds an answer: space, emphasis, maths delimiters, quotes; in prose also punctuation.
+
+    A delimiter goes if it stands only at the edges, so that "$x$ and $y$" stays whole; the loop is then short.
+    """
     while True:
-        before = start, stop
-        while start < stop and text[start].isspace():
-            start += 1
-        while start < stop and (text[stop - 1].isspace() or text[stop - 1] in _TRAILING):
-            stop -= 1
-        if (mark := _TURN_END.search(text, max(start, stop - 45), stop)) is not None:
-            stop = mark.start()
+        before = start, stop = _strip(text, start, stop, prose=prose)
         for opening, closing in _PAIRS:
-            inside = len(opening) + len(closing) <= stop - start
-            if inside and text.startswith(opening, start) and text.endswith(closing, start, stop):
-                start, stop = start + len(opening), stop - len(closing)
+            leads, trails = text.startswith(opening, start, stop), text.endswith(closing, start, stop)
+            if not (leads or trails):
+                continue
+            marks = text.count(opening, start, stop) + (
+                opening != closing and text.count(closing, start, stop)
+            )
+            if marks <= leads + trails:
+                start += leads * len(opening)
+                stop = max(start, stop - trails * len(closing))
         if (start, stop) == before:
             return start, stop
+
+
+def _strip(text: str, start: int, stop: int, *, prose: bool) -> tuple[int, int]:
+    leading, trailing = (":：", _TRAILING) if prose else ("", "")
+    while start < stop and (text[start].isspace() or text[start] in leading):
+        start += 1
+    while start < stop:
+        if text[stop - 1].isspace() or text[stop - 1] in trailing:
+            stop -= 1
+        elif (mark := _TURN_END.search(text, max(start, stop - _TURN_END_LENGTH), stop)) is not None:
+            stop = mark.start()
+        else:
+            break
+    return start, stop
 
 
 def _given(text: str, answer: str, located: Answer | Miss) -> Answer | Miss:
@@ -187,40 +224,42 @@ def _given(text: str, answer: str, located: Answer | Miss) -> Answer | Miss:
     answer = answer.strip()
     if not answer:
         return Miss.EMPTY_ANSWER
-    regions = [(0, len(text))]
+    spans = [match.span() for match in _standing_alone(answer).finditer(text)]
     if isinstance(located, Answer):
-        regions.insert(0, (located.span.start, located.span.stop))
-    for low, high in regions:
-        start = text.rfind(answer, low, high)
-        while start >= 0:
-            stop = start + len(answer)
-            if _stands_alone(text, start, stop):
-                return Answer(span=CharSpan(start=start, stop=stop), text=answer, rule="given")
-            start = text.rfind(answer, low, stop - 1)
-    return Miss.ANSWER_NOT_IN_TEXT
+        region = located.span
+        spans = [span for span in spans if region.start <= span[0] and span[1] <= region.stop] or spans
+    if not spans:
+        return Miss.ANSWER_NOT_IN_TEXT
+    start, stop = spans[-1]
+    return Answer(span=CharSpan(start=start, stop=stop), text=answer, rule="given")
 
 
-def _stands_alone(text: str, start: int, stop: int) -> bool:
-    """Whether these characters are not part of a longer word or number."""
-    first, last = text[start], text[stop - 1]
-    before, after = text[max(start - 2, 0) : start], text[stop : stop + 2]
-    if first.isalnum() and before and (before[-1].isalnum() or _joins(before[::-1])):
-        return False
-    return not (last.isalnum() and after and (after[0].isalnum() or _joins(after)))
+# A letter or digit, but not of Chinese, Japanese or Korean, which put no space between a number and a word.
+_WORD = r"[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_SIGN = r"(?<!^[-−])(?<![^\w)\]}][-−])"
 
 
-def _joins(pair: str) -> bool:
-    """A point or comma with a digit behind it: the middle of a number."""
-    return len(pair) == 2 and pair[0] in ".," and pair[1].isdigit()
+def _standing_alone(answer: str) -> re.Pattern[str]:
+    """The answer where it is no part of a longer word or number: neither "18" nor "8.5" nor "-8" holds an 8."""
+    pattern = re.escape(answer)
+    if answer[0].isalnum() or answer[0] == ".":
+        pattern = rf"(?<!{_WORD})(?<!\d[.,])" + (_SIGN if answer[0].isdigit() else "") + pattern
+    if answer[-1].isalnum():
+        pattern += rf"(?!{_WORD})(?![.,]\d)"
+    return re.compile(pattern)
 
 
-# A line break with what space follows; the end of a sentence with its closing marks and the space behind.
+# A line break with the space behind it; a sentence's end with its closing marks and the space on its line.
 _BREAK = re.compile(
-    r"""[\n\u2028]\s*|(?<![.!?…])[.!?…]+["'”’)\]*_]*[^\S\n\u2028]+|(?<![。！？])[。！？]+["'”’」』）]*\s*"""
+    r"""[\n\r\u2028]\s*"""
+    r"""|(?<![.!?…])[.!?…]+["'”’)\]*_]*[^\S\n\r\u2028]+(?!\s)"""
+    r"""|(?<![。！？])[。！？]+["'”’」』）]*\s*"""
 )
-_MATHS = re.compile(r"\$\$|\$|\\[()\[\]]")
+_MATHS = re.compile(r"\\[\\$()\[\]]|\$\$?|\n")
 _CLOSING = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
-_ABBREVIATIONS = frozenset(["e.g", "i.e", "vs", "cf", "mr", "mrs", "ms", "dr", "prof", "st", "eq", "eqs", "fig", "approx"])
+_ABBREVIATIONS = frozenset(
+    ["e.g", "i.e", "vs", "cf", "mr", "mrs", "ms", "dr", "prof", "st", "eq", "eqs", "fig", "approx"]
+)
 
 
 def split_steps(text: str) -> list[CharSpan]:
@@ -248,7 +287,7 @@ def split_steps(text: str) -> list[CharSpan]:
 def _ends_step(text: str, start: int, match: re.Match[str], maths: bytearray) -> bool:
     if maths[match.start()]:
         return False
-    if match.group()[0] in "\n\u2028。！？" or match.end() == len(text):
+    if text[match.start()] in "\n\r\u2028。！？" or match.end() == len(text):
         return True
     words = text[max(start, match.start() - 12) : match.start()].split()
     word = words[-1].lstrip("([\"'*_").lower() if words else ""
@@ -260,20 +299,23 @@ def _ends_step(text: str, start: int, match: re.Match[str], maths: bytearray) ->
 
 
 def _inside_maths(text: str) -> bytearray:
-    """1 on characters between maths delimiters.
+    """1 on characters between maths delimiters; a pair of single dollars stays on its line.
 
-    A dollar opens before, and closes behind, something that is not a space, so that "$5 and $6" are prices.
+    A dollar opens before, and closes behind, something that is not a space, so that "$5 and $6" are prices. An
+    opener that never closes counts for nothing.
     """
     inside = bytearray(len(text))
     opened: tuple[str, int] | None = None
     for match in _MATHS.finditer(text):
         mark, start, stop = match.group(), match.start(), match.end()
-        closes = mark != "$" or not text[start - 1 : start].isspace()
+        if mark == "\n":
+            opened = None if opened is not None and opened[0] == "$" else opened
+            continue
+        closes = mark != "$" or not text[start - 1].isspace()
         opens = mark in _CLOSING and (mark != "$" or not text[stop : stop + 1].isspace())
         if opened is not None and mark == _CLOSING[opened[0]] and closes:
-            if mark != "$" or "\n" not in text[opened[1] : start]:  # inline maths stays on its line
-                inside[opened[1] : stop] = b"\1" * (stop - opened[1])
+            inside[opened[1] : stop] = b"\1" * (stop - opened[1])
             opened = None
-        elif opens and (opened is None or mark == opened[0] == "$"):
+        elif opens and (opened is None or mark == opened[0]):
             opened = mark, start
     return inside

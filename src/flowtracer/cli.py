@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,8 @@ console = Console()
 
 def main() -> None:
     """Entry point: a user's mistake becomes one message and exit code 2, a bug stays a traceback."""
+    # Libraries warn their developers of what they will change; a user of this command can do nothing about it.
+    warnings.simplefilter("ignore", FutureWarning)
     try:
         app()
     except FlowTracerError as error:
