@@ -1,9 +1,9 @@
 """Where the answer is in a text, and where its steps are.
 
 1. `locate_answer` tries rules in a fixed order and takes the last complete, non-empty match of the first rule
-   that has one: a box, an answer tag, `#### x`, "the answer is x", a label at the start of a line. Its span holds
-   the answer's own characters: no box, tag, emphasis, maths delimiters or full stop around them. A miss has a
-   named reason, that of the first rule which came close.
+   that has one: a box, an answer tag, `#### x`, "the answer is x", a label at the start of a line. Its span
+   holds the answer's own characters: no box, tag, emphasis, maths delimiters or full stop around them. A miss
+   has a named reason, that of the first rule which came close.
 2. `split_steps` tiles a text with its sentences and lines.
 
 Text may be hostile and long: every pattern and loop here is linear in its length.
@@ -42,8 +42,8 @@ _MESSAGES = {
         "pass the answer as it stands in the response"
     ),
     Miss.UNCLOSED_BOX: (
-        r"expected \boxed{x}, got a box that never closes, as when the response was cut off; allow more tokens, "
-        "or pass the answer as it stands in the response"
+        r"expected \boxed{x}, got a box that never closes, as in a response that was cut off; "
+        "allow more tokens, or pass the answer as it stands in the response"
     ),
     Miss.EMPTY_ANSWER: (
         "expected an answer, got the place for one with nothing in it; "
@@ -75,11 +75,9 @@ class Answer:
 
 
 def locate_answer(text: str, answer: str | None = None) -> Answer | Miss:
-    """The answer's own characters, or why there are none.
+    """The answer's own characters in a response, or why there are none.
 
-    Args:
-        text: A response.
-        answer: The answer to look for instead, as it stands in the text by itself.
+    With `answer` given, its last place in the text where it is no part of a longer word or number.
     """
     if not text.strip():
         return Miss.EMPTY_RESPONSE
@@ -132,7 +130,7 @@ def _boxed(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _tagged(text: str) -> Iterator[tuple[int, int]]:
-    """Insides of closed tags; before them one that never closes, since generation may stop at the closing tag."""
+    """Insides of closed tags; before them one that never closes: generation may stop at the closing tag."""
     closed, start = [], None
     for match in _TAG.finditer(text):
         if not match.group(1):
@@ -185,15 +183,15 @@ _TURN_END_LENGTH = 44
 
 
 def _trim(text: str, start: int, stop: int, *, prose: bool) -> tuple[int, int]:
-    """Take off what surrounds an answer: space, emphasis, maths delimiters, quotes; in prose also punctuation.
+    """Take off what surrounds an answer: space, emphasis, maths delimiters, quotes; in prose punctuation too.
 
-    A delimiter goes if it stands only at the edges, so that "$x$ and $y$" stays whole; the loop is then short.
+    A delimiter goes if it stands only at the edges: "$x$ and $y$" stays whole, and the loop is short.
     """
     while True:
         before = start, stop = _strip(text, start, stop, prose=prose)
         for opening, closing in _PAIRS:
             leads, trails = text.startswith(opening, start, stop), text.endswith(closing, start, stop)
-            if not (leads or trails):
+            if not (leads or trails) or (opening == "$" and not trails):  # "$5" is a price
                 continue
             marks = text.count(opening, start, stop) + (
                 opening != closing and text.count(closing, start, stop)
@@ -240,7 +238,7 @@ _SIGN = r"(?<!^[-−])(?<![^\w)\]}][-−])"
 
 
 def _standing_alone(answer: str) -> re.Pattern[str]:
-    """The answer where it is no part of a longer word or number: neither "18" nor "8.5" nor "-8" holds an 8."""
+    """The answer where it is no part of a longer word or number: 18, 8.5 and -8 hold no 8."""
     pattern = re.escape(answer)
     if answer[0].isalnum() or answer[0] == ".":
         pattern = rf"(?<!{_WORD})(?<!\d[.,])" + (_SIGN if answer[0].isdigit() else "") + pattern
@@ -301,8 +299,8 @@ def _ends_step(text: str, start: int, match: re.Match[str], maths: bytearray) ->
 def _inside_maths(text: str) -> bytearray:
     """1 on characters between maths delimiters; a pair of single dollars stays on its line.
 
-    A dollar opens before, and closes behind, something that is not a space, so that "$5 and $6" are prices. An
-    opener that never closes counts for nothing.
+    A dollar opens before, and closes behind, something that is not a space, so that "$5 and $6" are prices.
+    An opener that never closes counts for nothing.
     """
     inside = bytearray(len(text))
     opened: tuple[str, int] | None = None

@@ -26,8 +26,8 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
     """
     import torch
 
-    if dtype is not None and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise InputError(f"expected a dtype such as float32, bfloat16 or float16, got {dtype!r}")
+    if dtype not in (None, "float32", "bfloat16", "float16"):
+        raise InputError(f"expected dtype float32, bfloat16 or float16, got {dtype!r}")
     gguf = _smollm2_file() if name_or_path == SMOLLM2 else Path(name_or_path)
     if gguf.suffix == ".gguf":
         model, tokenizer = _load_gguf(gguf)

@@ -1,0 +1,138 @@
+"""The commands as a user types them, in a process of their own or through typer's runner."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+from tiny import tiny_model, tiny_tokenizer
+from typer.testing import CliRunner
+
+from flowtracer.cli import app, parse_layers
+from flowtracer.errors import InputError
+from flowtracer.trace import load_trace
+
+PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def rollouts(tmp_path):
+    file = tmp_path / "rollouts.jsonl"
+    lines = [
+        json.dumps({"prompt": PROMPT, "response": f"3 + {n} = {3 + n}.\nA: {3 + n}", "id": f"r{n}", "is_correct": n == 4})
+        for n in range(4, 8)
+    ]
+    bad = [json.dumps({"prompt": PROMPT, "response": "no idea", "id": "miss"}), '{"broken', json.dumps({"a": 1})]
+    file.write_text("\n".join(lines + bad))
+    return file
+
+
+def flowtracer(*arguments):
+    """Run the command; its output may be wrapped anywhere, so white space is folded."""
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from flowtracer.cli import main; main()", *map(str, arguments)],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    return done.returncode, re.sub(r"\s+", " ", done.stdout), re.sub(r"\s+", " ", done.stderr)
+
+
+def test_trace_a_file(model, rollouts, tmp_path):
+    out = tmp_path / "out"
+    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out)
+    assert code == 0, errors
+    for expected in ("rollouts 7", "traced 4 (57%)", "skipped: no_answer 1", "skipped: broken_json 1", "through hubs (right)"):
+        assert expected in printed
+    assert "rollouts.jsonl:6" in printed, "a bad line is named"
+    assert "Traceback" not in printed + errors
+    files = sorted((out / "traces").iterdir())
+    assert len(files) == 4
+    assert load_trace(files[0]).metadata["id"] == "r4"
+    assert set(pq.read_table(out / "tokens.parquet")["trace"].to_pylist()) == {file.stem for file in files}
+    assert json.loads((out / "summary.json").read_text())["traced"] == 4
+    assert len((out / "skipped.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(model, rollouts, tmp_path):
+    runner = CliRunner()
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = ["trace", str(rollouts), "--model", model, "--out"]
+    assert runner.invoke(app, [*arguments, str(whole)]).exit_code == 0
+    assert runner.invoke(app, [*arguments, str(parts), "--limit", "2"]).exit_code == 0
+    kept = {file.name: file.stat().st_mtime_ns for file in (parts / "traces").iterdir()}
+    assert len(kept) == 2
+    assert runner.invoke(app, [*arguments, str(parts)]).exit_code == 0
+    again = {file.name: file.stat().st_mtime_ns for file in (parts / "traces").iterdir()}
+    assert len(again) == 4
+    assert kept.items() <= again.items(), "held traces are not computed again"
+    assert (whole / "summary.json").read_text() == (parts / "summary.json").read_text()
+
+
+def test_other_options_into_the_same_folder_are_refused(model, rollouts, tmp_path):
+    runner = CliRunner()
+    arguments = ["trace", str(rollouts), "--model", model, "--out", str(tmp_path / "out")]
+    assert runner.invoke(app, arguments).exit_code == 0
+    refused = runner.invoke(app, [*arguments, "--at", "prediction"])
+    assert isinstance(refused.exception, InputError)
+    assert "another at" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trace", "none.jsonl", "--model", "MODEL", "--out", "OUT"], "expected a file of rollouts"),
+        (["trace", "ROLLOUTS", "--model", "no/such/model", "--out", "OUT"], "expected a hub id, a folder"),
+        (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "ROLLOUTS"], "expected a folder that can be written"),
+        (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--layers", "90"], "expected layers among"),
+        (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--at", "end"], "expected at among"),
+        (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--dtype", "int7"], "expected dtype float32"),
+        (["train", "none.toml"], "expected a TOML run file"),
+        (["doctor", "--model", "none.gguf"], "does not exist"),
+    ],
+)
+def test_a_users_mistake_ends_with_2_and_says_what_to_do(model, rollouts, tmp_path, arguments, message):
+    places = {"MODEL": model, "OUT": str(tmp_path / "out"), "ROLLOUTS": str(rollouts)}
+    code, _, errors = flowtracer(*[places.get(a, a) for a in arguments])
+    assert code == 2
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_unknown_command_ends_with_2():
+    assert flowtracer("trance")[0] == 2
+
+
+def test_doctor(model):
+    code, printed, _ = flowtracer("doctor", "--model", model)
+    assert code == 0
+    assert "sdpa, read and reproduced" in printed
+    assert "transformers" in printed
+
+
+@pytest.mark.parametrize("command", [[], ["trace"], ["train"], ["doctor"]])
+def test_help_fits_a_screen(command):
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) <= 45
+
+
+@pytest.mark.parametrize(("text", "layers"), [("3", [3]), ("1-3", [1, 2, 3]), ("0, 2-3", [0, 2, 3])])
+def test_layers(text, layers):
+    assert parse_layers(text) == layers
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "1--2", "-1", "1,,2"])
+def test_bad_layers(text):
+    with pytest.raises(InputError, match="expected layers such as"):
+        parse_layers(text)
