@@ -18,15 +18,21 @@ from flowtracer.answer import Answer, Miss, locate_answer, split_steps
         (r"{ stray \boxed{7}", "7", "boxed"),
         (r"\boxed{7} \boxed{8", "7", "boxed"),
         (r"\boxed{7} but the answer is 8", "7", "boxed"),
+        (r"\boxed{5!}", "5!", "boxed"),
+        (r"\boxed{$7$}", "7", "boxed"),
+        (r"so \\boxed{7}", "7", "boxed"),
+        (r"x \\\boxed{7}", "7", "boxed"),
         # tags
         ("<answer>18</answer>", "18", "answer_tag"),
         ("<answer>1</answer> <ANSWER> 2 </ANSWER>", "2", "answer_tag"),
         ("so <answer> 18", "18", "answer_tag"),
         ("<answer>18</answer> #### 19", "18", "answer_tag"),
+        ("<answer>18</answer>, in <answer> tags", "18", "answer_tag"),
         # hashes
         ("work\n#### 1,200", "1,200", "hashes"),
         ("#### 60\nDone.", "60", "hashes"),
         ("#### 5 apples\n", "5 apples", "hashes"),
+        ("so 9 * 2 = 18 #### 18", "18", "hashes"),
         ("#### Step one\nThe answer is 5", "5", "answer_is"),
         # sentences
         ("The answer is 3.5.", "3.5", "answer_is"),
@@ -36,6 +42,12 @@ from flowtracer.answer import Answer, Miss, locate_answer, split_steps
         ("Answer is: \\(7\\)", "7", "answer_is"),
         ("The answer is 1. No, the answer is 2.", "2", "answer_is"),
         ("the answer is 十二。然后", "十二", "answer_is"),
+        ("**The answer is 5.** Thus", "5", "answer_is"),
+        ("the answer is **7", "7", "answer_is"),
+        ("the answer is $x$ and $y$.", "$x$ and $y$", "answer_is"),
+        ('The answer is "yes." Done', "yes", "answer_is"),
+        ("The answer\nis 5.\u2028More", "5", "answer_is"),
+        ("the **answer**: 5", "5", "answer_is"),
         # labels
         ("Answer: 42", "42", "label"),
         ("**Answer:** 42", "42", "label"),
@@ -43,6 +55,8 @@ from flowtracer.answer import Answer, Miss, locate_answer, split_steps
         ("so 9 eggs\r\nA: 18\r\n", "18", "label"),
         ("A: 18<|im_end|>", "18", "label"),
         ("A: 1\nA: 2", "2", "label"),
+        ("**Answer: 42**", "42", "label"),
+        ("### Answer\uff1a42", "42", "label"),
         # an empty place gives way to the next rule
         ("\\boxed{}\nA: 3", "3", "label"),
         ("A: 4\nA:", "4", "label"),
@@ -66,6 +80,11 @@ def test_located(text, answer, rule):
         ("<answer></answer>", Miss.EMPTY_ANSWER),
         ("A: **.**", Miss.EMPTY_ANSWER),
         ("#### Heading\ntext", Miss.NO_ANSWER),
+        ("a: 3", Miss.NO_ANSWER),
+        # what a broken box holds is no other rule's answer, and the first rule that came close is named
+        (r"The answer is \boxed{7", Miss.UNCLOSED_BOX),
+        (r"The answer is \boxed{}.", Miss.EMPTY_ANSWER),
+        ("\\boxed{7\nA:", Miss.UNCLOSED_BOX),
     ],
 )
 def test_misses_are_named(text, miss):
@@ -82,6 +101,8 @@ def test_misses_are_named(text, miss):
         (r"\boxed{8} and 8", "8", 7),
         ("-8 or x=8", "8", 8),
         ("pay $8!", "$8", 4),
+        ("10-8 is 2", "8", 3),
+        ("共8个", "8", 1),
     ],
 )
 def test_a_given_answer_stands_by_itself(text, answer, start):
@@ -89,7 +110,7 @@ def test_a_given_answer_stands_by_itself(text, answer, start):
     assert (found.span.start, found.text, found.rule) == (start, answer, "given")
 
 
-@pytest.mark.parametrize("text", ["18 and 8.5", "none", "x8"])
+@pytest.mark.parametrize("text", ["18 and 8.5", "0.8", "1,8", "none", "x8", "-8 or (-8)"])
 def test_a_given_answer_that_stands_nowhere_is_a_miss(text):
     assert locate_answer(text, "8") is Miss.ANSWER_NOT_IN_TEXT
 
@@ -116,6 +137,9 @@ def test_a_located_answer_is_what_stands_there(text):
     ("text", "steps"),
     [
         ("", []),
+        ("One.\r\nTwo. \nthree", ["One.\r\n", "Two. \n", "three"]),
+        ("\\$5. Then 6\\\\[2pt] more. So", ["\\$5. ", "Then 6\\\\[2pt] more. ", "So"]),
+        ("It is $7\nor 5$. Then $8. So", ["It is $7\n", "or 5$. ", "Then $8. ", "So"]),
         ("One. Two! Three? Four", ["One. ", "Two! ", "Three? ", "Four"]),
         ("a line\n\nanother\n", ["a line\n\n", "another\n"]),
         ("It is 3.5 apples. Then 1,000. Fine.", ["It is 3.5 apples. ", "Then 1,000. ", "Fine."]),
@@ -141,14 +165,40 @@ def test_steps_tile_any_text(text):
     assert "".join(text[s.start : s.stop] for s in steps) == text
     assert all(s.start < s.stop for s in steps)
     assert [s.start for s in steps[1:]] == [s.stop for s in steps[:-1]]
+    assert len(steps) < 2 or all(text[s.start : s.stop].strip() for s in steps), (
+        "white space alone is no step"
+    )
+
+
+HOSTILE = [
+    "\\boxed{",
+    " ",
+    "answer is ",
+    "answer: ",
+    "<answer>",
+    ".",
+    "$a ",
+    "\n",
+    "A:",
+    "{",
+    "\\[",
+    "x. ",
+    "#### ",
+    "**",
+]
 
 
 @pytest.mark.parametrize(
-    "piece",
-    ["\\boxed{", " ", "answer is ", "answer: ", "<answer>", ".", "$a ", "\n", "A:", "{", "\\[", "x. ", "#### ", "**", "\\boxed  "],
+    ("prefix", "piece"),
+    [("", piece) for piece in HOSTILE]
+    + [("", "\\boxed  "), ("", "</s>"), ("answer is ", "\\( "), ("#### ", "1"), ("answer is 5", ")")],
 )
-def test_a_megabyte_of_hostile_text_is_no_trap(piece):
-    text = piece * (1_000_000 // len(piece))
+def test_a_megabyte_of_hostile_text_is_no_trap(prefix, piece):
+    text = prefix + piece * (1_000_000 // len(piece))
     locate_answer(text)
     locate_answer(text, "8")
     assert sum(s.stop - s.start for s in split_steps(text)) == len(text)
+
+
+def test_a_long_number_that_is_no_heading_is_read_once():
+    assert locate_answer("#### " + "1" * 1_000_000 + " x\ntext") is Miss.NO_ANSWER

@@ -64,11 +64,7 @@ def test_every_character_is_spelled_by_some_token(make, text):
 def test_any_ids_that_a_model_may_generate(make, data):
     tokenizer = make()
     ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=20))
-    try:
-        check(tokenizer, ids)
-    except InputError:
-        # Ill-formed bytes may be replaced otherwise by the tokenizer's own decoder; whole characters never are.
-        assert "\ufffd" in tokenizer.decode(ids, skip_special_tokens=False)
+    check(tokenizer, ids)  # ill-formed bytes too
 
 
 def test_tokens_of_one_character_all_cover_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from flowtracer.answer import CharSpan
@@ -29,6 +30,8 @@ def token_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[t
     pieces = tokenizer.convert_ids_to_tokens(ids)
     for spell in (_byte_level, _metaspace_with_bytes, _metaspace):
         spelled = [added[i].encode() if i in added else spell(p) for i, p in zip(ids, pieces, strict=True)]
+        if spell is _metaspace_with_bytes:
+            spelled = _replace_ill_formed(pieces, spelled)
         data = b"".join(spelled)
         text = data.decode("utf-8", errors="replace")
         for dropped in range(2):  # a sentencepiece decoder drops the space that its encoder put in front
@@ -40,12 +43,26 @@ def token_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[t
     )
 
 
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def _replace_ill_formed(pieces: Sequence[str], spelled: Sequence[bytes]) -> list[bytes]:
+    """As the byte-fallback decoder does: in a run of bytes that is not UTF-8, each is one replacement character."""
+    result: list[bytes] = []
+    pairs = zip(pieces, spelled, strict=True)
+    for are_bytes, group in groupby(pairs, lambda pair: _BYTE.fullmatch(pair[0]) is not None):
+        run = [spelling for _, spelling in group]
+        ill_formed = are_bytes and "\ufffd" in b"".join(run).decode("utf-8", errors="replace")
+        result += ["\ufffd".encode()] * len(run) if ill_formed else run
+    return result
+
+
 def _byte_level(piece: str) -> bytes:
     return bytes(_BYTE_OF.get(character, 0xFF) for character in piece)
 
 
 def _metaspace_with_bytes(piece: str) -> bytes:
-    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
+    byte = _BYTE.fullmatch(piece)
     return bytes([int(byte.group(1), 16)]) if byte else _metaspace(piece)
 
 
