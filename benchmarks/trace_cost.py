@@ -2,8 +2,9 @@
 
     python benchmarks/trace_cost.py --model smollm2 --length 1024
 
-Three calls on the same tokens take turns: a plain forward with LM head; a whole trace (truncated forward, panels, reach,
-flow, edges, fans); and `output_attentions=True` on eager attention, which gives the maps and nothing else. Times are
+Three calls on the same tokens take turns: a plain forward with LM head; a whole trace (truncated forward, panels,
+reach, flow, edges,
+fans); and `output_attentions=True` on eager attention, which gives the maps and nothing else. Times are
 medians, ratios are of pairs within a round; memory is the peak above the resting process.
 """
 
@@ -19,7 +20,8 @@ from machine import peak_bytes, seconds, stamp
 from rich.console import Console
 from rich.table import Table
 
-from flowtracer.capture import AttentionPanels, AttentionReader
+from flowtracer.attention import AttentionPanels
+from flowtracer.capture import AttentionReader
 from flowtracer.flow import solve, summarise_edges
 from flowtracer.models import load_model
 from flowtracer.tracer import within_budget
@@ -43,9 +45,7 @@ def measure(model_name: str, length: int, rounds: int) -> dict:
         panels = within_budget(AttentionPanels(layers))
         found = []
         parts["panels and reach"].append(seconds(lambda: found.append(solve(panels, question, answer))))
-        parts["flow, edges and fans"].append(
-            seconds(lambda: summarise_edges(panels, found[0], max_edges=100_000))
-        )
+        parts["flow, edges and fans"].append(seconds(lambda: summarise_edges(panels, found[0], max_edges=100_000)))
 
     calls = {
         "plain forward": lambda: model(ids, use_cache=False),
@@ -66,9 +66,7 @@ def measure(model_name: str, length: int, rounds: int) -> dict:
         "seconds": medians,
         "peak_bytes": peaks,
         "trace_over": {
-            name: statistics.median(turn["trace"] / turn[name] for turn in turns)
-            for name in calls
-            if name != "trace"
+            name: statistics.median(turn["trace"] / turn[name] for turn in turns) for name in calls if name != "trace"
         },
         "parts_of_trace": {name: statistics.median(times) for name, times in parts.items()},
     }

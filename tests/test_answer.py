@@ -165,9 +165,7 @@ def test_steps_tile_any_text(text):
     assert "".join(text[s.start : s.stop] for s in steps) == text
     assert all(s.start < s.stop for s in steps)
     assert [s.start for s in steps[1:]] == [s.stop for s in steps[:-1]]
-    assert len(steps) < 2 or all(text[s.start : s.stop].strip() for s in steps), (
-        "white space alone is no step"
-    )
+    assert len(steps) < 2 or all(text[s.start : s.stop].strip() for s in steps), "white space alone is no step"
 
 
 HOSTILE = [

@@ -16,7 +16,8 @@ LEVELS = [
     {"errors", "shapes"},
     {"backbone"},
     {"trace", "flow", "answer", "models"},
-    {"offsets", "capture"},
+    {"offsets", "attention"},
+    {"capture"},
     {"tracer", "records", "credit", "tasks"},
     {"batch", "rl"},
     {"report", "doctor"},
@@ -24,7 +25,14 @@ LEVELS = [
 ]
 SAME_LEVEL: set[tuple[str, str]] = set()
 RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method
-NEVER = {("flow", "capture"), ("flow", "transformers"), ("credit", "rl"), ("trace", "torch"), ("backbone", "torch")}
+NEVER = {
+    ("flow", "attention"),
+    ("flow", "capture"),
+    ("flow", "transformers"),
+    ("credit", "rl"),
+    ("trace", "torch"),
+    ("backbone", "torch"),
+}
 ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py"}, "reasoning_gym": {"tasks/base.py"}}
 
 

@@ -8,12 +8,12 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from tiny import tiny_model, tiny_tokenizer
 from typer.testing import CliRunner
 
 from flowtracer.cli import app, parse_layers
 from flowtracer.errors import InputError
 from flowtracer.trace import load_trace
+from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
 
@@ -30,10 +30,21 @@ def model(tmp_path_factory):
 def rollouts(tmp_path):
     file = tmp_path / "rollouts.jsonl"
     lines = [
-        json.dumps({"prompt": PROMPT, "response": f"3 + {n} = {3 + n}.\nA: {3 + n}", "id": f"r{n}", "is_correct": n == 4})
+        json.dumps(
+            {
+                "prompt": PROMPT,
+                "response": f"3 + {n} = {3 + n}.\nA: {3 + n}",
+                "id": f"r{n}",
+                "is_correct": n == 4,
+            }
+        )
         for n in range(4, 8)
     ]
-    bad = [json.dumps({"prompt": PROMPT, "response": "no idea", "id": "miss"}), '{"broken', json.dumps({"a": 1})]
+    bad = [
+        json.dumps({"prompt": PROMPT, "response": "no idea", "id": "miss"}),
+        '{"broken',
+        json.dumps({"a": 1}),
+    ]
     file.write_text("\n".join(lines + bad))
     return file
 
@@ -52,7 +63,13 @@ def test_trace_a_file(model, rollouts, tmp_path):
     out = tmp_path / "out"
     code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out)
     assert code == 0, errors
-    for expected in ("rollouts 7", "traced 4 (57%)", "skipped: no_answer 1", "skipped: broken_json 1", "through hubs (right)"):
+    for expected in (
+        "rollouts 7",
+        "traced 4 (57%)",
+        "skipped: no_answer 1",
+        "skipped: broken_json 1",
+        "through hubs (right)",
+    ):
         assert expected in printed
     assert "rollouts.jsonl:6" in printed, "a bad line is named"
     assert "Traceback" not in printed + errors
@@ -93,10 +110,19 @@ def test_other_options_into_the_same_folder_are_refused(model, rollouts, tmp_pat
     [
         (["trace", "none.jsonl", "--model", "MODEL", "--out", "OUT"], "expected a file of rollouts"),
         (["trace", "ROLLOUTS", "--model", "no/such/model", "--out", "OUT"], "expected a hub id, a folder"),
-        (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "ROLLOUTS"], "expected a folder that can be written"),
-        (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--layers", "90"], "expected layers among"),
+        (
+            ["trace", "ROLLOUTS", "--model", "MODEL", "--out", "ROLLOUTS"],
+            "expected a folder that can be written",
+        ),
+        (
+            ["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--layers", "90"],
+            "expected layers among",
+        ),
         (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--at", "end"], "expected at among"),
-        (["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--dtype", "int7"], "expected dtype float32"),
+        (
+            ["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--dtype", "int7"],
+            "expected dtype float32",
+        ),
         (["train", "none.toml"], "expected a TOML run file"),
         (["doctor", "--model", "none.gguf"], "does not exist"),
     ],

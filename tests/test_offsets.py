@@ -1,17 +1,18 @@
 import functools
 import json
+from typing import ClassVar
 
 import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import CORPUS, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from flowtracer.answer import CharSpan
 from flowtracer.errors import InputError
 from flowtracer.offsets import token_offsets, tokens_overlapping
+from tiny import CORPUS, tiny_tokenizer
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁\r"), max_size=40)
 
@@ -31,9 +32,7 @@ def sentencepiece_like():
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
     tokenizer = Tokenizer.from_str(json.dumps(state))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
 
 def check(tokenizer, ids):
@@ -77,7 +76,11 @@ def test_tokens_of_one_character_all_cover_it():
 
 def test_special_tokens_are_their_literal_text():
     tokenizer = tiny_tokenizer()
-    ids = [tokenizer.bos_token_id, *tokenizer("7", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = [
+        tokenizer.bos_token_id,
+        *tokenizer("7", add_special_tokens=False)["input_ids"],
+        tokenizer.eos_token_id,
+    ]
     text, offsets = check(tokenizer, ids)
     assert text == "<|start|>7<|end|>"
     assert [text[a:b] for a, b in offsets] == ["<|start|>", "7", "<|end|>"]
@@ -95,7 +98,8 @@ def test_an_answer_that_straddles_tokens_takes_them_all():
 
 
 @pytest.mark.parametrize(
-    ("span", "expected"), [((0, 1), range(1)), ((2, 5), range(2, 4)), ((1, 2), range(1, 3)), ((9, 12), None), ((3, 3), None)]
+    ("span", "expected"),
+    [((0, 1), range(1)), ((2, 5), range(2, 4)), ((1, 2), range(1, 3)), ((9, 12), None), ((3, 3), None)],
 )
 def test_overlap(span, expected):
     offsets = [(0, 1), (1, 2), (1, 3), (3, 6), (6, 6)]
@@ -121,7 +125,7 @@ def test_a_sentencepiece_tokenizer_of_its_own(tmp_path):
 
 def test_a_tokenizer_that_does_not_spell_its_text_is_refused():
     class Shouting:
-        added_tokens_decoder: dict = {}
+        added_tokens_decoder: ClassVar = {}
 
         def decode(self, ids, **_):
             return "LOUD"

@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_trace import make_trace
 
 from flowtracer.errors import FormatError, InputError
 from flowtracer.records import TokenTableWriter, read_rollouts, safe_name
 from flowtracer.trace import Rollout, Skipped
+from test_trace import make_trace
 
 USER = [{"role": "user", "content": "q"}]
 
@@ -27,14 +27,22 @@ def jsonl(tmp_path, *records):
         ({"prompt": "p", "response": "r"}, Rollout(prompt="p", response="r", id="1")),
         ({"prompt": USER, "response": "r", "id": "a"}, Rollout(prompt=USER, response="r", id="a")),
         (
-            {"prompt": USER, "completion": [{"role": "assistant", "content": "c"}], "advantage": 0.5, "step": 3},
+            {
+                "prompt": USER,
+                "completion": [{"role": "assistant", "content": "c"}],
+                "advantage": 0.5,
+                "step": 3,
+            },
             Rollout(prompt=USER, response="c", id="1", metadata={"advantage": 0.5, "step": 3}),
         ),
         (
             {"input": "<s>q", "output": "o", "gts": "4", "score": 1.0, "step": 2},
             Rollout(prompt="<s>q", response="o", id="1", metadata={"gts": "4", "score": 1.0, "step": 2}),
         ),
-        ({"question": "q", "solution": "s", "uid": 9}, Rollout(prompt=USER, response="s", id="9", metadata={"uid": 9})),
+        (
+            {"question": "q", "solution": "s", "uid": 9},
+            Rollout(prompt=USER, response="s", id="9", metadata={"uid": 9}),
+        ),
         (
             {"problem": "q", "response": "s", "answer": "4"},
             Rollout(prompt=USER, response="s", id="1", metadata={"answer": "4"}),
@@ -116,7 +124,22 @@ def test_files_that_cannot_be_read(tmp_path, name, content, error, message):
         list(read_rollouts(tmp_path / name))
 
 
-HOSTILE_NAMES = ["", "../../etc/passwd", "a/b", "a\0b", "CON", "con", "A", "a", "x" * 10_000, "é", "\ud800", ".", "1", "1-x"]
+HOSTILE_NAMES = [
+    "",
+    "../../etc/passwd",
+    "a/b",
+    "a\0b",
+    "CON",
+    "con",
+    "A",
+    "a",
+    "x" * 10_000,
+    "é",
+    "\ud800",
+    ".",
+    "1",
+    "1-x",
+]
 
 
 def test_names_are_safe_and_distinct():
@@ -145,12 +168,18 @@ def test_token_table(tmp_path):
 
 
 def test_an_interrupted_table_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), TokenTableWriter(tmp_path / "t.parquet") as table:
+    def write(table):
         table.write("a", make_trace())
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), TokenTableWriter(tmp_path / "t.parquet") as table:
+        write(table)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_table_needs_its_folder(tmp_path):
-    with pytest.raises(InputError, match="folder that can be written"), TokenTableWriter(tmp_path / "no" / "t.parquet"):
+    with (
+        pytest.raises(InputError, match="folder that can be written"),
+        TokenTableWriter(tmp_path / "no" / "t.parquet"),
+    ):
         pass

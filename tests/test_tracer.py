@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_model, tiny_tokenizer
 
 import flowtracer as ft
+from flowtracer.attention import AttentionPanels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import CachedPanels
-from flowtracer.capture import AttentionPanels
 from flowtracer.tracer import within_budget
+from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
 RESPONSES = [
@@ -41,7 +41,11 @@ def test_a_trace_says_where_everything_is(tracer):
     assert "7" in trace.slice_text(trace.answer)
     assert (trace.answer_text, trace.answer_rule) == ("7", "boxed")
     assert "".join(trace.tokens) == trace.text
-    assert [step.text for step in trace.steps()][1:] == ["3 + 4 = 7.\n", "So the answer is \\boxed{7}. ", "Done."]
+    assert [step.text for step in trace.steps()][1:] == [
+        "3 + 4 = 7.\n",
+        "So the answer is \\boxed{7}. ",
+        "Done.",
+    ]
 
 
 def test_flow_is_conserved_and_ends_at_the_answer(tracer):
@@ -98,7 +102,9 @@ def test_what_cannot_be_traced_has_a_named_reason(tracer, prompt, response, answ
     with pytest.raises(TraceError, match="expected") as caught:
         tracer.trace(prompt, response, answer)
     assert caught.value.reason == reason
-    skipped, good = tracer.trace_batch([ft.Rollout(prompt=prompt, response=response, answer=answer, id="bad"), *rollouts()[:1]])
+    skipped, good = tracer.trace_batch(
+        [ft.Rollout(prompt=prompt, response=response, answer=answer, id="bad"), *rollouts()[:1]]
+    )
     assert (skipped.id, skipped.reason) == ("bad", reason)
     assert isinstance(good, ft.Trace), "a bad rollout must not stop the others"
 

@@ -46,8 +46,7 @@ _MESSAGES = {
         "allow more tokens, or pass the answer as it stands in the response"
     ),
     Miss.EMPTY_ANSWER: (
-        "expected an answer, got the place for one with nothing in it; "
-        "pass the answer as it stands in the response"
+        "expected an answer, got the place for one with nothing in it; pass the answer as it stands in the response"
     ),
     Miss.ANSWER_NOT_IN_TEXT: (
         "expected the given answer to stand in the response by itself, got no such place; "
@@ -90,9 +89,7 @@ def _by_rules(text: str) -> Answer | Miss:
     miss = Miss.UNCLOSED_BOX if boxes else Miss.NO_ANSWER
     for rule, matches in _RULES.items():
         for start, stop in reversed(list(matches(text))):
-            if bisect_left(boxes, start) < bisect_left(
-                boxes, stop
-            ):  # "the answer is \boxed{}" is that box's miss
+            if bisect_left(boxes, start) < bisect_left(boxes, stop):  # "the answer is \boxed{}" is that box's miss
                 continue
             start, stop = _trim(text, start, stop, prose=rule != "boxed")
             if start < stop:
@@ -193,9 +190,7 @@ def _trim(text: str, start: int, stop: int, *, prose: bool) -> tuple[int, int]:
             leads, trails = text.startswith(opening, start, stop), text.endswith(closing, start, stop)
             if not (leads or trails) or (opening == "$" and not trails):  # "$5" is a price
                 continue
-            marks = text.count(opening, start, stop) + (
-                opening != closing and text.count(closing, start, stop)
-            )
+            marks = text.count(opening, start, stop) + (opening != closing and text.count(closing, start, stop))
             if marks <= leads + trails:
                 start += leads * len(opening)
                 stop = max(start, stop - trails * len(closing))

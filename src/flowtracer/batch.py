@@ -13,7 +13,6 @@ table and the summary are rebuilt from the traces at the end.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -146,8 +145,7 @@ def _write(trace: Trace, file: Path) -> Path:
     """Write under another name first, so that a kill leaves no half trace behind."""
     partial = file.with_suffix(".partial")
     trace.save(partial)
-    os.replace(partial, file)
-    return file
+    return partial.replace(file)
 
 
 def _graded(trace: Trace) -> list[str]:

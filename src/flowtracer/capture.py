@@ -5,8 +5,6 @@
    mask, window, soft cap, sinks, position bias), and calls the original with its arguments untouched.
 2. Where only attention is wanted, the forward ends inside the last chosen layer: later layers and the LM head never
    run.
-3. `AttentionPanels` recomputes rows of the head-mean attention from those queries and keys, a panel at a time, in
-   float32 or better. Rows are whole softmax rows, so no log-sum-exp has to be stored.
 
 The registry that transformers looks attention functions up in is global to the process. A lock keeps captures of
 several threads apart, and modules of other models pass through the wrapper untouched.
@@ -18,155 +16,20 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from flowtracer.attention import LayerAttention
 from flowtracer.errors import CaptureError, InputError
-from flowtracer.shapes import Bool, Float, Int
+from flowtracer.shapes import Int
 
 Heads = Mapping[int, Sequence[int]]
 """Chosen heads of each chosen layer."""
 
-_PANEL_BYTES = 32 * 2**20
-"""Working memory of one panel's scores. Larger panels leave the cache, smaller ones waste the matrix product."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerAttention:
-    """What one layer's softmax is made of."""
-
-    layer: int
-    query_BHTD: Float[Tensor, "B H T D"]
-    key_BKTD: Float[Tensor, "B K T D"]
-    scale: float
-    mask: Bool[Tensor, "#B #H T T"] | Float[Tensor, "#B #H T T"] | Callable[..., Tensor] | None
-    """Allowed pairs, or what is added to the scores, or a rule on indices; None: causal."""
-    segments_BT: Int[Tensor, "B T"] | None = None
-    """With no mask: tokens attend within their own segment only, and segment 0 is padding."""
-    window: int | None = None
-    """With no mask: how many latest tokens, its own included, a token attends to."""
-    softcap: float | None = None
-    sinks_H: Float[Tensor, " H"] | None = None
-    """A learned extra logit of each head; it takes its share of the softmax and is no token."""
-    position_bias: Float[Tensor, "#B #H T T"] | None = None
-
-    def scores(self, start: int, stop: int) -> Float[Tensor, "B H P C"]:
-        """Masked logits of rows `start..stop` over columns `0..stop`; -inf where attention is not allowed."""
-        # bf16 products would carry an error of 1e-2 into the softmax.
-        query_BHPD = self.query_BHTD[:, :, start:stop].float() * self.scale
-        key_BKCD = self.key_BKTD[:, :, :stop].float()
-        batch, heads, rows, width = query_BHPD.shape
-        shared = heads // key_BKCD.shape[1]
-        scores = query_BHPD.reshape(batch, -1, shared * rows, width) @ key_BKCD.mT
-        scores = scores.view(batch, heads, rows, stop)
-        if self.softcap is not None:
-            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
-        if self.position_bias is not None:
-            scores += self.position_bias[..., start:stop, :stop]
-        return self._masked(scores, start, stop)
-
-    def _masked(self, scores: Float[Tensor, "B H P C"], start: int, stop: int) -> Float[Tensor, "B H P C"]:
-        if self.mask is None:
-            future_PP = torch.ones(2 * [stop - start], dtype=torch.bool, device=scores.device).triu(1)
-            scores[..., start:].masked_fill_(future_PP, -torch.inf)
-            if self.window is not None:
-                rows_P1 = torch.arange(start, stop, device=scores.device)[:, None]
-                columns_C = torch.arange(stop, device=scores.device)
-                scores.masked_fill_(columns_C <= rows_P1 - self.window, -torch.inf)
-            if self.segments_BT is not None:
-                row_B1P1 = self.segments_BT[:, None, start:stop, None]
-                column_B11C = self.segments_BT[:, None, None, :stop]
-                scores.masked_fill_((row_B1P1 != column_B11C) | (column_B11C == 0), -torch.inf)
-            return scores
-        mask = self.mask if isinstance(self.mask, Tensor) else self._evaluate_rule(self.mask, scores, start, stop)
-        mask = mask if mask.shape[-2:] == scores.shape[-2:] else mask[..., start:stop, :stop]
-        if mask.dtype == torch.bool:
-            return scores.masked_fill_(~mask, -torch.inf)
-        # Additive masks say "never" with the smallest number of their type, not with -inf.
-        return scores.add_(mask).masked_fill_(mask <= torch.finfo(mask.dtype).min / 2, -torch.inf)
-
-    def _evaluate_rule(self, rule: Callable[..., Tensor], scores: Tensor, start: int, stop: int) -> Tensor:
-        """A flex-attention mask rule `(batch, head, query, key) -> allowed` on a panel's indices."""
-        batch, heads = scores.shape[:2]
-        index = [torch.arange(n, device=scores.device) for n in (batch, heads, stop - start, stop)]
-        b, h, q, k = torch.meshgrid(*index, indexing="ij")
-        return rule(b, h, q + start, k)
-
-    def weights(self, start: int, stop: int) -> Float[Tensor, "B H P C"]:
-        """Attention of rows `start..stop`, by head; rows that may attend to nothing are zero."""
-        scores = self.scores(start, stop)
-        if self.sinks_H is not None:
-            sink = self.sinks_H.float()[:, None, None].expand(*scores.shape[:3], 1)
-            weights = torch.cat([scores, sink], -1).softmax(-1)[..., :-1]
-        else:
-            weights = scores.softmax(-1)
-        if self.mask is not None or self.segments_BT is not None:
-            # Only a mask can leave a row nothing to attend to; NaN in the scores themselves must stay visible.
-            weights = weights.masked_fill((scores == -torch.inf).all(-1, keepdim=True), 0.0)
-        return weights
-
-    def with_heads(self, heads: Sequence[int]) -> LayerAttention:
-        """Only the chosen heads."""
-        count = self.query_BHTD.shape[1]
-        if not heads or not all(0 <= h < count for h in heads):
-            raise InputError(
-                f"expected heads of layer {self.layer} within 0..{count - 1}, got {list(heads)}"
-            )
-        index = torch.tensor(list(heads), device=self.query_BHTD.device)
-        per_head = {
-            name: value[:, index] if value.shape[1] > 1 else value
-            for name in ("mask", "position_bias")
-            if isinstance(value := getattr(self, name), Tensor)
-        }
-        return replace(
-            self,
-            query_BHTD=self.query_BHTD[:, index],
-            key_BKTD=self.key_BKTD[:, index // (count // self.key_BKTD.shape[1])],
-            sinks_H=None if self.sinks_H is None else self.sinks_H[index],
-            **per_head,
-        )
-
-    def segment(self, row: int, start: int, stop: int) -> LayerAttention:
-        """Tokens `start..stop` of one row of the batch, for sequences that were packed into it."""
-        if self.mask is not None and not isinstance(self.mask, Tensor):
-            raise CaptureError("expected a mask in tensor form to unpack a row, got a flex-attention rule; use padding")
-        cut: dict[str, Any] = {
-            name: (value[row : row + 1] if len(value) > 1 else value)[..., start:stop, start:stop]
-            for name in ("mask", "position_bias")
-            if isinstance(value := getattr(self, name), Tensor)
-        }
-        return replace(
-            self,
-            query_BHTD=self.query_BHTD[row : row + 1, :, start:stop],
-            key_BKTD=self.key_BKTD[row : row + 1, :, start:stop],
-            segments_BT=None if self.segments_BT is None else self.segments_BT[row : row + 1, start:stop],
-            **cut,
-        )
-
-
-class AttentionPanels:
-    """Row panels of attention averaged over the chosen heads of the chosen layers, recomputed when asked for."""
-
-    def __init__(self, layers: Sequence[LayerAttention], *, panel_rows: int | None = None) -> None:
-        self._layers = list(layers)
-        query_BHTD = self._layers[0].query_BHTD
-        self.batch, heads, self.length, _ = query_BHTD.shape
-        self.device = query_BHTD.device
-        self._count = sum(layer.query_BHTD.shape[1] for layer in self._layers)
-        fitting = _PANEL_BYTES // (4 * self.batch * heads * self.length)
-        self.panel_rows = panel_rows or max(16, min(128, fitting // 16 * 16))
-
-    def rows(self, start: int, stop: int) -> Float[Tensor, "B P C"]:
-        """Rows `start..stop` over columns `0..stop`, strictly lower triangular."""
-        total = self._layers[0].weights(start, stop).sum(1)
-        for layer in self._layers[1:]:
-            total += layer.weights(start, stop).sum(1)
-        return total.div_(self._count).tril_(start - 1)
-
-
-class _LastLayerReached(Exception):  # noqa: N818 - a signal, not an error
+class _LastLayerReached(Exception):
     """Unwinds a forward that has given all that was wanted."""
 
 
@@ -205,11 +68,12 @@ def record_attention(
         module: Any, query: Tensor, keys: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
     ) -> Any:
         original = inner if inner is not None else _eager_function(module)
-        layer = getattr(module, "layer_idx", None)
-        wanted = id(module) in ours and layer is not None and (layers is None or layer in layers)
-        if not wanted or not query.shape[2] == keys.shape[2] > 1:  # another model, or a step of generation
+        layer = getattr(module, "layer_idx", None) if id(module) in ours else None
+        wanted = layers is None or layer in layers
+        # Of generation only the first step, over the whole prompt, is a forward to read.
+        if layer is None or not wanted or not query.shape[2] == keys.shape[2] > 1:
             return original(module, query, keys, value, attention_mask, **kwargs)
-        recorded[layer] = attention = _layer_attention(module, key, query, keys, attention_mask, kwargs)
+        attention = recorded[layer] = _layer_attention(module, key, query, keys, attention_mask, kwargs)
         if stop_early and layer == last:
             raise _LastLayerReached
         output = original(module, query, keys, value, attention_mask, **kwargs)
@@ -271,7 +135,11 @@ class AttentionReader:
 
         `stop_early=False` runs the whole trunk: a sharded model must not leave a forward half done.
         """
-        inputs = {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "position_ids": position_ids_BT}
+        inputs = {
+            "input_ids": input_ids_BT,
+            "attention_mask": attention_mask_BT,
+            "position_ids": position_ids_BT,
+        }
         given = {name: value for name, value in inputs.items() if value is not None}
         with record_attention(self._model, self.layers, stop_early=stop_early) as recorded:
             _run(self._model, given)
@@ -311,7 +179,7 @@ def attention_layers(model: Any, *, probe_tokens: int = 16) -> list[int]:
     if not found:
         raise CaptureError(
             f"expected {type(model).__name__} to attend through transformers' attention interface, got no call: models "
-            "with an attention of their own (falcon, bloom, mpt, mamba) cannot be traced; docs/capture.md lists which can"
+            "with an attention of their own (falcon, bloom, mamba) cannot be traced; docs/capture.md lists which can"
         )
     return sorted(set(found))
 

@@ -103,7 +103,14 @@ def train(
     from flowtracer.rl.run import train as run_training
 
     run = read_run_file(run_file)
-    columns = ("reward", "credit/boosted_share", "credit/flow_in_boosted", "credit/traced", "credit/seconds", "step_time")
+    columns = (
+        "reward",
+        "credit/boosted_share",
+        "credit/flow_in_boosted",
+        "credit/traced",
+        "credit/seconds",
+        "step_time",
+    )
     with _progress("training", None) as progress:
         bar = progress.task_ids[0]
 

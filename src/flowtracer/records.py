@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -37,7 +36,7 @@ Record = Mapping[str, Any]
 _ID_FIELDS = ("id", "uid", "problem_id", "request_id")
 
 
-class _BadRecord(Exception):  # noqa: N818 - data, not an error of the program
+class _BadRecord(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
@@ -168,7 +167,8 @@ _LAYOUTS: list[tuple[Callable[[Record], bool], Callable[[Record, int], Iterator[
 
 def _rollout(record: Record, number: int, prompt: Any, response: Any, used: set[str]) -> Rollout:
     if isinstance(response, list):  # messages: the assistant's words are the last one's
-        response = _prompt(response)[-1].get("content") if response else None
+        last = response[-1] if response else None
+        response = last.get("content") if isinstance(last, Mapping) else None
     # A correct answer that stands beside a rollout is gold: what the response ends in may be another.
     return Rollout(
         prompt=prompt,
@@ -184,9 +184,7 @@ def _prompt(value: Any) -> str | list[dict[str, str]]:
     messages = value if isinstance(value, list) else []
     if messages and all(isinstance(m, Mapping) and isinstance(m.get("content"), str) and "role" in m for m in messages):
         return [{"role": str(m["role"]), "content": m["content"]} for m in messages]
-    raise _BadRecord(
-        "bad_field", f"expected text or messages with role and content, got {_shortly(value)}"
-    )
+    raise _BadRecord("bad_field", f"expected text or messages with role and content, got {_shortly(value)}")
 
 
 def _question(record: Record) -> list[dict[str, str]]:
@@ -247,15 +245,15 @@ class TokenTableWriter:
         try:
             self._writer = pyarrow.parquet.ParquetWriter(self._partial, _schema(), compression="zstd")
         except OSError as error:
-            raise InputError(f"expected a folder that can be written, got {str(self._path.parent)!r}: {error}") from error
+            raise InputError(
+                f"expected a folder that can be written, got {str(self._path.parent)!r}: {error}"
+            ) from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._writer.close()
         if kind is None:
-            os.replace(self._partial, self._path)
+            self._partial.replace(self._path)
         else:
             self._partial.unlink()
 
@@ -269,7 +267,13 @@ class TokenTableWriter:
 def _schema() -> Any:
     import pyarrow
 
-    fields = {"trace": "string", "position": "int32", "token_id": "int64", "token": "string", "region": "string"}
+    fields = {
+        "trace": "string",
+        "position": "int32",
+        "token_id": "int64",
+        "token": "string",
+        "region": "string",
+    }
     fields |= {"step": "int32"}
     fields |= dict.fromkeys(("reach", "flow", "throughput", "fan_in", "fan_out"), "float64")
     return pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in fields.items()])

@@ -263,7 +263,7 @@ def load_trace(path: str | Path) -> Trace:
         complete=header.pop("edges_complete"),
     )
     steps = tuple(Span(start=int(start), stop=int(stop)) for start, stop in arrays.pop("steps"))
-    spans = {name: Span(**header.pop(name)) for name in _SPANS}
+    spans: dict[str, Any] = {name: Span(**header.pop(name)) for name in _SPANS}
     layers = tuple(header.pop("layers"))
     return Trace(**header, **arrays, **spans, edges=edges, step_spans=steps, layers=layers)
 

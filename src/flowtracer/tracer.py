@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps
-from flowtracer.capture import AttentionPanels, AttentionReader, Heads, LayerAttention
+from flowtracer.attention import AttentionPanels, LayerAttention
+from flowtracer.capture import AttentionReader, Heads
 from flowtracer.errors import InputError, TraceError
 from flowtracer.flow import CachedPanels, EdgeSummary, PanelSource, Solution, solve, summarise_edges
 from flowtracer.models import load_model
@@ -58,8 +60,8 @@ class Tracer:
         layers: Sequence[int] | None = None,
         heads: Sequence[int] | Heads | None = None,
         *,
-        at: Literal["token", "prediction"] = "token",
-        question: Literal["prompt", "user"] = "prompt",
+        at: str = "token",
+        question: str = "prompt",
         max_edges: int = 100_000,
     ) -> None:
         for name, value, choices in (
@@ -220,9 +222,7 @@ class Tracer:
                 steps_BT[row, span.start : span.stop] = step
         solution = solve(panels, question_BT, answer_BT)
         summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps_BT=steps_BT)
-        return [
-            self._result(item, spans[row], solution, row, summaries[row]) for row, item in enumerate(batch)
-        ]
+        return [self._result(item, spans[row], solution, row, summaries[row]) for row, item in enumerate(batch)]
 
     def _result(
         self, item: _Encoded, steps: list[Span], solution: Solution, row: int, summary: EdgeSummary
@@ -299,7 +299,7 @@ class _Encoded:
         ends = np.searchsorted(text.offsets[first:, 0], [step.stop + text.response_start for step in steps])
         bounds = [0, first, *(first + ends)]
         bounds[-1] = len(text.token_ids)
-        return [Span(start=int(a), stop=int(b)) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+        return [Span(start=int(a), stop=int(b)) for a, b in pairwise(bounds) if b > a]
 
 
 def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:
@@ -340,9 +340,7 @@ def _token_span(offsets: ndarray, span: CharSpan) -> Span:
     return Span(start=found.start, stop=found.stop)
 
 
-def _batches(
-    items: list[tuple[int, _Encoded]], max_tokens: int, pack: bool
-) -> Iterator[list[tuple[int, _Encoded]]]:
+def _batches(items: list[tuple[int, _Encoded]], max_tokens: int, pack: bool) -> Iterator[list[tuple[int, _Encoded]]]:
     """Cut items, shortest first, into forwards of at most `max_tokens`; padded batches cost their longest each."""
     batch: list[tuple[int, _Encoded]] = []
     packed = 0

@@ -44,7 +44,11 @@ def test_number_of_boosted_tokens(tokens, ratio, boosted):
     assert int((weights_BR > 1).sum()) == boosted
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any), st.integers(0, 2**32), st.floats(0.05, 1))
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any),
+    st.integers(0, 2**32),
+    st.floats(0.05, 1),
+)
 def test_only_counted_tokens_are_ranked_and_weighted(lengths, seed, ratio):
     generator = torch.Generator().manual_seed(seed)
     mask_BR = full_mask(*lengths)

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from tiny import tiny_model, tiny_tokenizer
 
 from flowtracer.errors import InputError
 from flowtracer.rl.run import make_task, read_run_file, reward_function, train, training_arguments
 from flowtracer.tasks import TASKS
+from tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("default::FutureWarning", "default::UserWarning", "default::DeprecationWarning")
 
@@ -72,7 +72,11 @@ def test_a_run_trains_logs_saves_and_resumes(model, tmp_path):
 def test_options_reach_the_trainer(model, tmp_path):
     run = read_run_file(write(tmp_path, RUN.format(model=model, out=tmp_path, steps=2)))
     arguments = training_arguments(run)
-    assert (arguments.credit, arguments.credit_at, arguments.credit_options) == ("flow", "prediction", {"gamma": 2.0})
+    assert (arguments.credit, arguments.credit_at, arguments.credit_options) == (
+        "flow",
+        "prediction",
+        {"gamma": 2.0},
+    )
     assert (arguments.max_steps, arguments.learning_rate, arguments.seed) == (2, 1e-3, 0)
 
 

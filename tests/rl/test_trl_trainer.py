@@ -7,13 +7,13 @@ import tempfile
 import pytest
 import torch
 from datasets import Dataset
-from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from flowtracer.credit import Signals, make_credit
 from flowtracer.errors import InputError
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, refuse_nonlinear_loss
+from tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"

@@ -185,5 +185,5 @@ def test_without_reasoning_gym_the_error_names_the_extra(task, monkeypatch):
 
 def test_import_is_light():
     code = "import sys, flowtracer.tasks; print({'torch', 'reasoning_gym', 'sympy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

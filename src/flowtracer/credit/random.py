@@ -30,6 +30,4 @@ class RandomCredit:
             # On the CPU, so that every device draws the same.
             generator = torch.Generator().manual_seed((seed * 1_000_003 + self.seed) % 2**63)
             scores_BR[row] = torch.rand(scores_BR.shape[1], generator=generator)
-        return boost_top(
-            scores_BR.to(signals.mask_BR.device), signals.mask_BR, ratio=self.ratio, gamma=self.gamma
-        )
+        return boost_top(scores_BR.to(signals.mask_BR.device), signals.mask_BR, ratio=self.ratio, gamma=self.gamma)

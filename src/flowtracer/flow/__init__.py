@@ -36,9 +36,7 @@ Solver = Callable[[PanelSource, Tensor, Tensor], Solution]
 SOLVERS: dict[str, Solver] = {"panels": _panels.solve, "reference": _reference.solve}
 
 
-def solve(
-    panels: PanelSource, question_BT: Tensor, answer_BT: Tensor, *, implementation: str = "auto"
-) -> Solution:
+def solve(panels: PanelSource, question_BT: Tensor, answer_BT: Tensor, *, implementation: str = "auto") -> Solution:
     """Reach and flow of a batch, over stored or recomputed panels alike.
 
     Args:
@@ -54,8 +52,7 @@ def solve(
     for name, mask in (("question", question_BT), ("answer", answer_BT)):
         if mask.dtype != torch.bool or tuple(mask.shape) != shape:
             raise InputError(
-                f"expected the {name} mask as booleans of shape {shape}, "
-                f"got {mask.dtype} of shape {tuple(mask.shape)}"
+                f"expected the {name} mask as booleans of shape {shape}, got {mask.dtype} of shape {tuple(mask.shape)}"
             )
     name = "panels" if implementation == "auto" else implementation
     if name not in SOLVERS:

@@ -74,7 +74,7 @@ def summarise_edges(
 
 
 def _perplexity(total: Tensor, plogp: Tensor) -> Tensor:
-    """exp of the entropy of shares `p / total`, from the sums of `p` and of `p log p`."""
+    """Exp of the entropy of shares `p / total`, from the sums of `p` and of `p log p`."""
     return torch.where(total > 0, (total.log() - plogp / total).exp(), 0.0)
 
 
@@ -85,9 +85,7 @@ def _largest_of_panel(phi_PC: Float[Tensor, "P C"], start: int, limit: int) -> F
     if len(kept) > limit:
         kept = flat.topk(limit, sorted=False).indices
     columns = phi_PC.shape[1]
-    return torch.stack(
-        [(kept % columns).to(flat.dtype), (kept // columns + start).to(flat.dtype), flat[kept]]
-    )
+    return torch.stack([(kept % columns).to(flat.dtype), (kept // columns + start).to(flat.dtype), flat[kept]])
 
 
 def _merge(panels: list[Tensor], limit: int, *, complete: bool) -> Edges:

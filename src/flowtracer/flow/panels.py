@@ -53,9 +53,7 @@ class CachedPanels:
         return self._panels[start, stop]
 
 
-def solve(
-    panels: PanelSource, question_BT: Bool[Tensor, "B T"], answer_BT: Bool[Tensor, "B T"]
-) -> Solution:
+def solve(panels: PanelSource, question_BT: Bool[Tensor, "B T"], answer_BT: Bool[Tensor, "B T"]) -> Solution:
     """Reach and flow of every sequence of a batch, range-safe; each sequence is independent of the others."""
     bounds = panel_bounds(_rows_needed(answer_BT), panels.panel_rows)
     log_reach_BT, underflowed_B = _backward(panels, bounds, answer_BT)
@@ -74,9 +72,7 @@ def _rows_needed(answer_BT: Bool[Tensor, "B T"]) -> int:
     """Rows up to the last answer token of the batch; none after it can carry flow."""
     columns = answer_BT.any(0).nonzero()
     if not len(columns):
-        raise InputError(
-            "expected an answer token in at least one sequence, got none; mark where the answer is"
-        )
+        raise InputError("expected an answer token in at least one sequence, got none; mark where the answer is")
     return int(columns[-1]) + 1
 
 
@@ -124,9 +120,7 @@ def _forward(
 ) -> Float[Tensor, "B T"]:
     """Equation (4'), as log u."""
     reachable_BT = log_reach_BT > -torch.inf
-    entry_BT = source_shares(question_BT, log_reach_BT) * torch.where(
-        reachable_BT, (-log_reach_BT).exp(), 0.0
-    )
+    entry_BT = source_shares(question_BT, log_reach_BT) * torch.where(reachable_BT, (-log_reach_BT).exp(), 0.0)
     passes_BT = (~answer_BT).to(entry_BT.dtype)
     inflow_BT = torch.zeros_like(entry_BT)
     for start, stop in bounds:
@@ -140,9 +134,7 @@ def _forward(
     return torch.where(reachable_BT | inflow_BT.isnan(), inflow_BT, 0.0).log()
 
 
-def _backward_log(
-    panels: PanelSource, bounds: list[Panel], answer_BT: Bool[Tensor, "B T"]
-) -> Float[Tensor, "B T"]:
+def _backward_log(panels: PanelSource, bounds: list[Panel], answer_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Equation (2) over logarithms, a row at a time: any range, and rarely needed."""
     dtype = _sweep_dtype(panels.device)
     log_reach_BT = torch.where(answer_BT, 0.0, -torch.inf).to(dtype)
@@ -151,9 +143,7 @@ def _backward_log(
         for k in reversed(range(start, stop)):
             through_BC = log_BPC[:, k - start, :k] + log_reach_BT[:, k, None]
             earlier_BC = log_reach_BT[:, :k]
-            log_reach_BT[:, :k] = torch.where(
-                answer_BT[:, :k], earlier_BC, torch.logaddexp(earlier_BC, through_BC)
-            )
+            log_reach_BT[:, :k] = torch.where(answer_BT[:, :k], earlier_BC, torch.logaddexp(earlier_BC, through_BC))
     return log_reach_BT
 
 
@@ -181,9 +171,7 @@ def _forward_log(
     return log_inflow_BT
 
 
-def edge_flow_rows(
-    panels: PanelSource, solution: Solution, start: int, stop: int
-) -> Float[Tensor, "B P C"]:
+def edge_flow_rows(panels: PanelSource, solution: Solution, start: int, stop: int) -> Float[Tensor, "B P C"]:
     """Edge flow `phi(i->k)` of equation (5) for rows `k` in `start..stop`, columns `i` in `0..stop`."""
     log_onward_BC = solution.log_inflow_BT[:, :stop].masked_fill(solution.answer_BT[:, :stop], -torch.inf)
     log_reach_BP = solution.log_reach_BT[:, start:stop]

@@ -13,9 +13,7 @@ from flowtracer.flow.solution import PanelSource, Solution
 from flowtracer.shapes import Bool
 
 
-def solve(
-    panels: PanelSource, question_BT: Bool[Tensor, "B T"], answer_BT: Bool[Tensor, "B T"]
-) -> Solution:
+def solve(panels: PanelSource, question_BT: Bool[Tensor, "B T"], answer_BT: Bool[Tensor, "B T"]) -> Solution:
     """Reach and flow of every sequence of a batch; the same contract as `panels.solve`."""
     length = panels.length
     attention_BTT = panels.rows(0, length).to("cpu", torch.float64)

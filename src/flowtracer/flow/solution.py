@@ -77,7 +77,7 @@ class Solution:
 
     @property
     def throughput_BT(self) -> Float[Tensor, "B T"]:
-        """tau = inflow + outflow: 2 f off the answer, f on it, equation (5)."""
+        """Tau = inflow + outflow: 2 f off the answer, f on it, equation (5)."""
         return self.flow_BT * torch.where(self.answer_BT, 1.0, 2.0)
 
     @property
@@ -96,9 +96,7 @@ class Solution:
         return (self.question_BT & (self.log_reach_BT > -torch.inf)).any(-1)
 
 
-def source_shares(
-    question_BT: Bool[Tensor, "B T"], log_reach_BT: Float[Tensor, "B T"]
-) -> Float[Tensor, "B T"]:
+def source_shares(question_BT: Bool[Tensor, "B T"], log_reach_BT: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """A unit per sequence, shared equally by the question tokens that reach the answer; 0 where none does."""
     entering_BT = (question_BT & (log_reach_BT > -torch.inf)).to(log_reach_BT.dtype)
     return entering_BT / entering_BT.sum(-1, keepdim=True).clamp_min(1)

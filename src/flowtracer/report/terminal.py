@@ -6,6 +6,8 @@ direction mark does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -49,11 +51,8 @@ def _text(trace: Trace, *, prompt: bool) -> RenderableType:
     begin, end = trace.response.start, trace.response.stop
     first = int(trace.offsets[begin:end, 0].min(initial=len(trace.text)))
     text = Text(printable(trace.text), style="dim" if not prompt else "")
-    reasoning = trace.response.mask(len(trace)) & ~trace.answer.mask(len(trace))
-    for token in np.flatnonzero(reasoning):
-        style = _style_of_rank(trace, reasoning, int(token))
-        if style:
-            text.stylize(style, *trace.offsets[token])
+    for token, style in _styles(trace):
+        text.stylize(style, *trace.offsets[token])
     for token in trace.answer:
         text.stylize(ANSWER_STYLE, *trace.offsets[token])
     for hub in trace.hubs():
@@ -61,13 +60,14 @@ def _text(trace: Trace, *, prompt: bool) -> RenderableType:
     return Padding(text if prompt else text[first:], (0, 2))
 
 
-def _style_of_rank(trace: Trace, among: np.ndarray, token: int) -> str | None:
-    """Style by the share of tokens with more throughput."""
-    throughput = trace.throughput
-    if throughput[token] <= 0:
-        return None
-    rank = float((throughput[among] > throughput[token]).mean())
-    return next((style for share, style in LEVELS if rank < share), None)
+def _styles(trace: Trace) -> Iterator[tuple[int, str]]:
+    """Reasoning tokens that carry flow, with the style of their rank among them all."""
+    reasoning = np.flatnonzero(trace.response.mask(len(trace)) & ~trace.answer.mask(len(trace)))
+    ranked = reasoning[np.argsort(-trace.flow[reasoning], kind="stable")]
+    for rank, token in enumerate(ranked):
+        style = next((style for share, style in LEVELS if rank < share * len(ranked)), None)
+        if style is not None and trace.flow[token] > 0:
+            yield int(token), style
 
 
 def _legend() -> Text:
@@ -98,11 +98,12 @@ def _hub_table(trace: Trace, n: int) -> Table:
 
 
 def _path_table(trace: Trace, k: int) -> Table:
-    table = Table("path", title="Strongest paths", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="Strongest paths", title_justify="left", box=None, pad_edge=False)
     table.add_column("share", justify="right")
+    table.add_column("path", min_width=len("Strongest paths"))
     for path in trace.paths(k):
         line = Text(" → ", style="dim").join(Text(_token(trace, t), style="bold") for t in path.tokens)
-        table.add_row(line, f"{path.share:.2%}")
+        table.add_row(f"{path.share:.2%}", line)
     return table
 
 

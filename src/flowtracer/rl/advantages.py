@@ -8,9 +8,7 @@ from torch import Tensor
 from flowtracer.shapes import Bool, Float
 
 
-def weighted_advantages(
-    advantages_B: Float[Tensor, " B"], weights_BR: Float[Tensor, "B R"]
-) -> Float[Tensor, "B R"]:
+def weighted_advantages(advantages_B: Float[Tensor, " B"], weights_BR: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
     """Each response's advantage times its tokens' factors; with factors of 1, the advantage to the bit."""
     return advantages_B[:, None] * weights_BR.to(advantages_B.dtype)
 

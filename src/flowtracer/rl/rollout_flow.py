@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from flowtracer.answer import Miss, locate_answer
-from flowtracer.capture import AttentionPanels, AttentionReader
+from flowtracer.attention import AttentionPanels
+from flowtracer.capture import AttentionReader
 from flowtracer.flow import CachedPanels, solve
 from flowtracer.offsets import token_offsets, tokens_overlapping
 from flowtracer.shapes import Bool, Float, Int

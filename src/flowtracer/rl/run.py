@@ -157,7 +157,7 @@ def training_arguments(run: RunFile) -> Any:
     unknown = sorted(set(run.grpo) - known)
     if unknown:
         raise InputError(f"expected options of trl.GRPOConfig under [grpo], got {unknown}")
-    defaults = {
+    defaults: dict[str, Any] = {
         "logging_steps": 1,
         "report_to": [],
         "disable_tqdm": True,
@@ -176,9 +176,7 @@ def training_arguments(run: RunFile) -> Any:
     )
 
 
-def reward_function(
-    task: Task, problems: Sequence[Problem], format_reward: float = 0.0
-) -> Callable[..., list[float]]:
+def reward_function(task: Task, problems: Sequence[Problem], format_reward: float = 0.0) -> Callable[..., list[float]]:
     """The task's reward in the form that TRL calls."""
     by_id = {problem.id: problem for problem in problems}
 
@@ -200,7 +198,12 @@ def _log_callback(file: Any, on_log: Callable[[LogLine], None] | None) -> Any:
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
         ) -> None:
-            line = {"step": state.global_step, "max_steps": state.max_steps, "time": time.time(), **(logs or {})}
+            line = {
+                "step": state.global_step,
+                "max_steps": state.max_steps,
+                "time": time.time(),
+                **(logs or {}),
+            }
             file.write(json.dumps(line) + "\n")
             file.flush()
             if on_log is not None:

@@ -39,14 +39,13 @@ class FlowGRPOConfig(GRPOConfig):
         default=None, metadata={"help": "Options of the strategy, such as {'ratio': 0.4, 'gamma': 1.5}."}
     )
     credit_layers: list[int] | None = field(
-        default=None, metadata={"help": "Decoder layers whose attention is read; the middle third by default."}
+        default=None,
+        metadata={"help": "Decoder layers whose attention is read; the middle third by default."},
     )
     credit_at: str = field(
         default="token", metadata={"help": "The flow ends at the answer's 'token's or at their 'prediction'."}
     )
-    credit_normalise: bool = field(
-        default=False, metadata={"help": "Scale each response's factors to a mean of 1."}
-    )
+    credit_normalise: bool = field(default=False, metadata={"help": "Scale each response's factors to a mean of 1."})
 
 
 class FlowGRPOTrainer(GRPOTrainer):
@@ -60,7 +59,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         CaptureError: The credit needs flow, and the model's attention cannot be read.
     """
 
-    _tag_names = ["trl", "grpo", "flowtracer"]
+    _tag_names = ["trl", "grpo", "flowtracer"]  # noqa: RUF012 - as TRL declares it
 
     def __init__(self, *args: Any, credit: Credit | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -122,10 +121,8 @@ class FlowGRPOTrainer(GRPOTrainer):
         """The tokenizer itself, also where a processor of several modalities wraps it."""
         return getattr(self.processing_class, "tokenizer", self.processing_class)
 
-    def _log_credit(
-        self, weights_BR: Tensor, mask_BR: Tensor, flow: RolloutFlow | None, seconds: float
-    ) -> None:
-        metrics = {
+    def _log_credit(self, weights_BR: Tensor, mask_BR: Tensor, flow: RolloutFlow | None, seconds: float) -> None:
+        metrics: dict[str, Tensor | float] = {
             "credit/boosted_share": boosted_share(weights_BR, mask_BR),
             "credit/mean_factor": (weights_BR * mask_BR).sum() / mask_BR.sum().clamp_min(1),
             "credit/seconds": seconds,

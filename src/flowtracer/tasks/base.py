@@ -170,9 +170,7 @@ def reward(verdict: Verdict, *, format_reward: float = 0.0) -> float:
     gives it one, at the price of paying for wrong answers; it is off unless asked for.
     """
     if not 0 <= format_reward < 1:
-        raise InputError(
-            f"expected 0 <= format_reward < 1, the reward of a correct answer, got {format_reward}"
-        )
+        raise InputError(f"expected 0 <= format_reward < 1, the reward of a correct answer, got {format_reward}")
     if verdict.correct:
         return 1.0
     return format_reward if verdict.well_formed else 0.0
@@ -184,18 +182,14 @@ def validate(task: Task, *, n: int = 20, seed: int = 0) -> None:
         for problem in task.problems(split, n, seed=seed):
             verdict = task.verify(problem, f"<answer>{problem.gold}</answer>")
             if not verdict.correct:
-                raise InputError(
-                    f"{problem.id}: expected gold {problem.gold!r} to be accepted, got {verdict.reason}"
-                )
+                raise InputError(f"{problem.id}: expected gold {problem.gold!r} to be accepted, got {verdict.reason}")
             for wrong in [
                 "",
                 "I do not know.",
                 *(f"<answer>{text}</answer>" for text in task.wrong_answers(problem)),
             ]:
                 if task.verify(problem, wrong).correct:
-                    raise InputError(
-                        f"{problem.id}: expected the answer {wrong!r} to be refused, got it accepted"
-                    )
+                    raise InputError(f"{problem.id}: expected the answer {wrong!r} to be refused, got it accepted")
 
 
 def _digest(text: str) -> str:

@@ -60,13 +60,9 @@ class Countdown:
 
     def __post_init__(self) -> None:
         if not 2 <= self.min_numbers <= self.max_numbers:
-            raise InputError(
-                f"expected 2 <= min_numbers <= max_numbers, got {self.min_numbers}, {self.max_numbers}"
-            )
+            raise InputError(f"expected 2 <= min_numbers <= max_numbers, got {self.min_numbers}, {self.max_numbers}")
         if not 1 <= self.min_target <= self.max_target:
-            raise InputError(
-                f"expected 1 <= min_target <= max_target, got {self.min_target}, {self.max_target}"
-            )
+            raise InputError(f"expected 1 <= min_target <= max_target, got {self.min_target}, {self.max_target}")
         if self.max_value < 1:
             raise InputError(f"expected max_value >= 1, got {self.max_value}")
 

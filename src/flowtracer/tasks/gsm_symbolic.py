@@ -80,9 +80,7 @@ class GsmSymbolic:
         value = parse_number(answer)
         if value is None:
             return Verdict(reason=Reason.NOT_A_NUMBER)
-        return Verdict(
-            reason=Reason.CORRECT if value == Fraction(problem.facts["number"]) else Reason.WRONG_VALUE
-        )
+        return Verdict(reason=Reason.CORRECT if value == Fraction(problem.facts["number"]) else Reason.WRONG_VALUE)
 
     def wrong_answers(self, problem: Problem) -> list[str]:
         """Near misses that `verify` must refuse, for `validate`."""
