@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
+from transformers import SentencePieceBackend
 
 import flowtracer as ft
 from flowtracer.attention import AttentionPanels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import CachedPanels
 from flowtracer.tracer import within_budget
-from tiny import tiny_model, tiny_tokenizer
+from tiny import CORPUS, tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
 RESPONSES = [
@@ -181,3 +183,20 @@ def test_cut_edges_are_the_largest_and_say_so():
     np.testing.assert_allclose(cut.edges.flow, whole.edges.flow[:50])
     assert "at least" in cut.summary()
     assert cut.backbone(0.999).share < 0.999
+
+
+def test_a_tokenizer_without_offsets(tmp_path):
+    """The slow sentencepiece backend: prompt and response are encoded apart, offsets come from the tokens."""
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS * 20),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=330,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    tokenizer = SentencePieceBackend(vocab_file=str(tmp_path / "spm.model"), unk_token="<unk>")
+    assert not tokenizer.is_fast
+    trace = ft.Tracer(tiny_model(), tokenizer).trace("Ann has 3 apples", "so she has 3 + 4 = 7. The answer is 7.")
+    assert "7" in trace.slice_text(trace.answer)
+    assert trace.slice_text(trace.response).strip() == "so she has 3 + 4 = 7. The answer is 7."
+    assert trace.conservation_error() < 1e-9

@@ -6,6 +6,7 @@ load inside commands, so that `--help` is instant.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -34,11 +35,22 @@ app = typer.Typer(
 )
 console = Console()
 
+TRAINING_COLUMNS = {
+    "reward": "reward",
+    "credit/traced": "traced",
+    "credit/boosted_share": "boosted",
+    "credit/flow_in_boosted": "their flow",
+    "credit/seconds": "credit s",
+    "step_time": "step s",
+}
+"""What a line of training shows, of all that is logged."""
+
 
 def main() -> None:
     """Entry point: a user's mistake becomes one message and exit code 2, a bug stays a traceback."""
-    # Libraries warn their developers of what they will change; a user of this command can do nothing about it.
+    # What libraries will change, and a bar for each file they touch, is nothing that a user of this command can act on.
     warnings.simplefilter("ignore", FutureWarning)
+    os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         app()
     except FlowTracerError as error:
@@ -80,7 +92,9 @@ def trace(
         for outcome in folder.trace(tracer, records, max_tokens=max_tokens):
             progress.advance(progress.task_ids[0])
             if isinstance(outcome, Skipped):
-                progress.print(Text(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", style="yellow"))
+                progress.console.print(
+                    Text(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", style="yellow"), soft_wrap=True
+                )
     seconds = time.perf_counter() - started
     summary = folder.summarise()
     for file in folder.files()[:show]:
@@ -103,22 +117,14 @@ def train(
     from flowtracer.rl.run import train as run_training
 
     run = read_run_file(run_file)
-    columns = (
-        "reward",
-        "credit/boosted_share",
-        "credit/flow_in_boosted",
-        "credit/traced",
-        "credit/seconds",
-        "step_time",
-    )
     with _progress("training", None) as progress:
         bar = progress.task_ids[0]
 
         def on_log(line: LogLine) -> None:
             progress.update(bar, total=line["max_steps"], completed=line["step"])
-            shown = [f"{name.removeprefix('credit/')} {line[name]:.3f}" for name in columns if name in line]
+            shown = [f"{label} {line[name]:.3f}" for name, label in TRAINING_COLUMNS.items() if name in line]
             if shown:
-                progress.print(f"step {line['step']:>4}  " + "  ".join(shown), highlight=False)
+                progress.console.print(f"step {line['step']:>4}  " + "  ".join(shown), highlight=False, soft_wrap=True)
 
         final = run_training(run, on_log=on_log)
     console.print(Text(f"model and log written to {final.parent}", style="dim"), soft_wrap=True)

@@ -129,12 +129,12 @@ class Tracer:
             yield from zip([index for index, _ in batch], results, strict=True)
 
     def _encode(self, rollout: Rollout) -> _Encoded:
-        found = locate_answer(rollout.response, rollout.answer)
-        if isinstance(found, Miss):
-            raise TraceError(found.value, found.message)
         prompt_text, templated = self._prompt_text(rollout.prompt)
         text = encode_text(self.tokenizer, prompt_text, rollout.response, special_tokens=not templated)
         shift = text.response_start
+        found = locate_answer(text.text[shift:], rollout.answer)
+        if isinstance(found, Miss):
+            raise TraceError(found.value, found.message)
         answer = _token_span(text.offsets, CharSpan(start=found.span.start + shift, stop=found.span.stop + shift))
         sink = answer if self.at == "token" else Span(start=answer.start - 1, stop=answer.stop - 1)
         first = int(np.argmax(text.offsets[:, 1] > shift))
