@@ -75,11 +75,11 @@ def test_with_edges_cut_the_share_through_tokens_is_a_lower_bound(graph, kept, d
     assert share_through(tokens, chosen) <= float(oracle.share_through(chosen)) + 1e-12
 
 
-@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
 def test_a_share_outside_0_to_1_is_refused(share):
     edges = Edges(source=np.array([0]), target=np.array([1]), flow=np.ones(1), complete=True)
     graph = TokenGraph(edges=edges, flow=np.ones(2), source=np.array([1.0, 0]), sink=np.array([False, True]))
-    assert backbone(graph, 1).share == 1
+    assert backbone(graph, 1.0).share == 1
     with pytest.raises(InputError, match="share of the flow"):
         backbone(graph, share)
 

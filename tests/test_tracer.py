@@ -200,3 +200,11 @@ def test_a_tokenizer_without_offsets(tmp_path):
     assert "7" in trace.slice_text(trace.answer)
     assert trace.slice_text(trace.response).strip() == "so she has 3 + 4 = 7. The answer is 7."
     assert trace.conservation_error() < 1e-9
+
+
+def test_a_model_that_mixes_packed_sequences_is_refused():
+    mixing = tiny_model("gpt_oss", num_local_experts=2, num_experts_per_tok=1)
+    tracer = ft.Tracer(mixing, tiny_tokenizer())
+    with pytest.raises(CaptureError, match="pack=False"):
+        tracer.trace_batch(rollouts(), pack=True)
+    assert all(isinstance(trace, ft.Trace) for trace in tracer.trace_batch(rollouts()))

@@ -22,7 +22,7 @@ from torch import Tensor
 from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader, Heads
-from flowtracer.errors import InputError, TraceError
+from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import CachedPanels, EdgeSummary, PanelSource, Solution, solve, summarise_edges
 from flowtracer.models import load_model
 from flowtracer.offsets import token_offsets, tokens_overlapping
@@ -201,6 +201,12 @@ class Tracer:
             torch.from_numpy(ids_T)[None].to(device),
             position_ids_BT=torch.from_numpy(positions_T)[None].to(device),
         )
+        second = batch[0].needed
+        if len(batch) > 1 and bool((AttentionPanels(layers).rows(second, second + 1)[..., :second] > 0).any()):
+            raise CaptureError(
+                f"expected packed sequences to be kept apart by their positions, got {type(self.model).__name__}, whose "
+                "tokens attend across them; trace with pack=False"
+            )
         results: list[Trace | Skipped] = []
         start = 0
         for item in batch:
