@@ -53,8 +53,8 @@ GPT = {
 WINDOW = {"sliding_window": 8}
 
 PLAIN = """
-llama arcee ernie4_5 gemma glm glm4 granite helium hunyuan_v1_dense lfm2 ministral3 nemotron olmo2 opt phi phi3 qwen2 qwen3
-seed_oss smollm3 stablelm starcoder2
+llama arcee ernie4_5 gemma glm glm4 granite helium hunyuan_v1_dense lfm2 ministral3 nemotron olmo2 opt phi phi3 qwen2
+qwen3 seed_oss smollm3 stablelm starcoder2
 """
 
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -114,7 +114,8 @@ def test_any_panel_size(panel_rows):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # flex attention compiles itself
-def test_flex_attention_rules():
+def test_flex_attention_rules(monkeypatch):
+    monkeypatch.setattr("torch._dynamo.config.disable", True)  # compiling takes a minute and changes no rule
     model = model_of("llama", "flex_attention")
     ids, mask = padded("left")
     reader = AttentionReader(model)

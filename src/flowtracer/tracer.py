@@ -204,8 +204,8 @@ class Tracer:
         second = batch[0].needed
         if len(batch) > 1 and bool((AttentionPanels(layers).rows(second, second + 1)[..., :second] > 0).any()):
             raise CaptureError(
-                f"expected packed sequences to be kept apart by their positions, got {type(self.model).__name__}, whose "
-                "tokens attend across them; trace with pack=False"
+                f"expected packed sequences to be kept apart by their positions, got {type(self.model).__name__}, "
+                "whose tokens attend across them; trace with pack=False"
             )
         results: list[Trace | Skipped] = []
         start = 0
