@@ -85,8 +85,9 @@ def test_a_share_outside_0_to_1_is_refused(share):
 
 
 def test_hubs_are_ordered_eligible_and_named():
-    throughput, fan_in, fan_out = np.array([5.0, 2.0, 2.0, 9.0, 0.0]), np.array([1.0, 3, 1, 1, 1]), np.full(5, 2.0)
+    throughput = np.array([5.0, 2.0, 2.0, 9.0, 0.0])
+    fan_in, fan_out = np.array([10.0, 30, 20, 99, 99]), np.array([3.0, 1, 2, 99, 99])
     eligible = np.array([True, True, True, False, True])
     hubs = top_hubs(4, throughput, fan_in, fan_out, eligible)
     assert [hub.token for hub in hubs] == [0, 1, 2], "the earlier of equals first, nothing without flow"
-    assert [hub.kind for hub in hubs] == ["broadcaster", "aggregation checkpoint", "broadcaster"]
+    assert [hub.kind for hub in hubs] == ["broadcaster", "aggregation checkpoint", "aggregation checkpoint"]

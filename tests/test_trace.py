@@ -133,3 +133,10 @@ def test_missing_file_newer_schema_and_missing_folder(tmp_path):
         load_trace(newer)
     with pytest.raises(InputError, match="existing folder"):
         make_trace().save(tmp_path / "no" / "t.safetensors")
+
+
+def test_labels_are_words_for_readers():
+    trace = make_trace(text="ab 12345\n\x1b")
+    offsets = np.array([[0, 1], [2, 5], [8, 9], [9, 10]])
+    labels = [dataclasses.replace(trace, offsets=offsets).label(t) for t in range(4)]
+    assert labels == ["ab", "12345", "⏎", "·"]

@@ -94,10 +94,9 @@ class Hub:
     fan_out: float
     """Effective number of tokens it hands on to: exp of the entropy of its outflow."""
 
-    @property
-    def kind(self) -> str:
-        """Gathers from more than it hands on to, or the reverse."""
-        return "aggregation checkpoint" if self.fan_in >= self.fan_out else "broadcaster"
+    kind: str
+    """"aggregation checkpoint" or "broadcaster": whether it ranks higher by fan-in or by fan-out among the eligible
+    tokens that carry flow. Ranks, because a late token has many to gather from and few to hand on to anyway."""
 
 
 def kept_share(graph: TokenGraph, n: int) -> float:
@@ -172,17 +171,24 @@ def top_hubs(
     eligible: Bool[ndarray, " T"],
 ) -> list[Hub]:
     """The `n` eligible tokens of highest throughput; the earlier of two equal ones first."""
-    order = np.argsort(-np.where(eligible, throughput, -1.0), kind="stable")[:n]
+    carrying = np.flatnonzero(eligible & (throughput > 0))
+    gathers = _ranks(fan_in[carrying]) >= _ranks(fan_out[carrying])
+    order = np.argsort(-throughput[carrying], kind="stable")[:n]
     return [
         Hub(
-            token=int(t),
-            throughput=float(throughput[t]),
-            fan_in=float(fan_in[t]),
-            fan_out=float(fan_out[t]),
+            token=int(carrying[index]),
+            throughput=float(throughput[carrying[index]]),
+            fan_in=float(fan_in[carrying[index]]),
+            fan_out=float(fan_out[carrying[index]]),
+            kind="aggregation checkpoint" if gathers[index] else "broadcaster",
         )
-        for t in order
-        if eligible[t] and throughput[t] > 0
+        for index in order
     ]
+
+
+def _ranks(values: Float[ndarray, " N"]) -> Int[ndarray, " N"]:
+    """How many values are smaller; equal values share a rank."""
+    return np.searchsorted(np.sort(values), values)
 
 
 def _reciprocal(values: Float[ndarray, " T"]) -> Float[ndarray, " T"]:

@@ -1,28 +1,22 @@
 """Rollouts in, from the files that people have; a table of tokens out.
 
-A record is recognised by its fields, by the first layout that fits:
-
-=================  ======================================================  =====================================
-layout             fields                                                  who writes it
-=================  ======================================================  =====================================
-rollout            `prompt` with `response` or `completion`                TRL's completion logs, and by hand
-verl               `input`, `output`                                       verl's rollout dumps
-graded solutions   `question`, and objects with `solution`, `is_correct`   the grade-school-maths release
-question           `question` or `problem` with `response`, `solution`,    most other collections
-                   `completion` or `output`
-=================  ======================================================  =====================================
-
-A prompt is text, used as it is, or chat messages; a question becomes one message of the user. All other fields travel
-along as metadata. A record that cannot be read is a `Skipped` with its place in the file, and the others go on.
+1. A file is a stream of records: lines of JSON, a JSON list, or rows of Parquet.
+2. A record is recognised by its fields: the first of `_LAYOUTS` that fits turns it into one rollout or several.
+3. A prompt is text, used as it is, or chat messages; a question becomes one message of the user. Other fields travel
+   along as metadata, as far as JSON can hold them.
+4. A record that cannot be read is a `Skipped` with its place in the file, and the others go on.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
+import reprlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,7 +27,7 @@ from flowtracer.errors import FormatError, InputError
 from flowtracer.trace import Rollout, Skipped, Trace
 
 Record = Mapping[str, Any]
-_ID_FIELDS = ("id", "uid", "problem_id", "request_id")
+_Reader = Callable[[Path], Iterator[tuple[int, Any]]]
 
 
 class _BadRecord(Exception):
@@ -43,11 +37,11 @@ class _BadRecord(Exception):
 
 
 def read_rollouts(path: str | Path, *, limit: int | None = None) -> Iterator[Rollout | Skipped]:
-    """Read rollouts from a JSONL, JSON or Parquet file, one record after another.
+    """Read rollouts one after another, with the records that hold none.
 
     Args:
-        path: A `.jsonl`, `.json` (a list) or `.parquet` file.
-        limit: Stop after so many rollouts and bad records.
+        path: A `.jsonl`, `.jsonl.gz`, `.json` (a list) or `.parquet` file.
+        limit: Stop after so many rollouts; bad records do not count.
 
     Raises:
         InputError: No such file, or of another kind.
@@ -55,178 +49,239 @@ def read_rollouts(path: str | Path, *, limit: int | None = None) -> Iterator[Rol
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"expected a file of rollouts, got {str(path)!r}, which is no file")
-    readers = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise InputError(f"expected a file that ends in {', '.join(readers)}, got {str(path)!r}")
-    return islice(_rollouts(path, readers[path.suffix](path)), limit)
+        got = "a folder; pass one of its files" if path.is_dir() else "no file; check the path"
+        raise InputError(f"expected a file of rollouts, got {str(path)!r}, which is {got}")
+    reader = next((reader for suffix, reader in _READERS.items() if path.name.lower().endswith(suffix)), None)
+    if reader is None:
+        raise InputError(f"expected a file that ends in {', '.join(_READERS)}, got {str(path)!r}; convert it first")
+    return _rollouts(path, reader, limit)
 
 
-def _rollouts(path: Path, records: Iterator[tuple[int, Any]]) -> Iterator[Rollout | Skipped]:
-    for number, record in records:
+def _rollouts(path: Path, reader: _Reader, limit: int | None) -> Iterator[Rollout | Skipped]:
+    found = 0
+    for number, record in _records(path, reader):
+        outcomes: list[Rollout] | list[Skipped]
         try:
-            if isinstance(record, _BadRecord):
-                raise record
-            yield from _interpret(record, number)
+            outcomes = _interpret(record, number)
         except _BadRecord as error:
-            yield Skipped(id=f"{path.name}:{number}", reason=error.reason, message=str(error))
+            outcomes = [Skipped(id=f"{path.name}:{number}", reason=error.reason, message=str(error))]
+        for outcome in outcomes:
+            if limit is not None and found >= limit:
+                return
+            found += isinstance(outcome, Rollout)
+            yield outcome
+
+
+def _records(path: Path, reader: _Reader) -> Iterator[tuple[int, Any]]:
+    """The reader's records, with every way in which a whole file can be bad under one name."""
+    try:
+        yield from reader(path)
+    except PermissionError as error:
+        raise InputError(f"expected a file that can be read, got {error}; change its permissions") from error
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise FormatError(f"expected {str(path)!r} to be what its name says, got {error}; write it anew") from error
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 yield number, json.loads(line.decode("utf-8-sig"))
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            # ValueError: not UTF-8, not JSON, or an integer of more digits than Python converts.
+            except (ValueError, RecursionError) as error:
                 yield number, _BadRecord("broken_json", f"expected a JSON object on the line, got {error}")
 
 
 def _json(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise FormatError(f"expected JSON in {str(path)!r}, got {error}") from error
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(content, list):
-        raise FormatError(f"expected a list of records in {str(path)!r}, got {type(content).__name__}")
+        raise ValueError(f"not a list of records but one {type(content).__name__}")
     yield from enumerate(content, 1)
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise FormatError(f"expected a Parquet file, got {str(path)!r}: {error}") from error
-    with file:
-        rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_pylist())
-        yield from enumerate(rows, 1)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_struct_array())
+        for number, row in enumerate(rows, 1):
+            try:
+                yield number, row.as_py()
+            except ValueError as error:  # Parquet does not check that its text is UTF-8
+                yield number, _BadRecord("broken_row", f"expected a row of readable fields, got {error}")
 
 
-def _interpret(record: Any, number: int) -> Iterator[Rollout]:
+_READERS = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".parquet": _parquet}
+
+
+def _interpret(record: Any, number: int) -> list[Rollout]:
+    if isinstance(record, _BadRecord):
+        raise record
     if not isinstance(record, Mapping):
-        raise _BadRecord("not_an_object", f"expected an object with named fields, got {type(record).__name__}")
-    for fits, read in _LAYOUTS:
-        if fits(record):
-            yield from read(record, number)
-            return
-    raise _BadRecord(
-        "unknown_layout",
-        "expected prompt and response (or completion), input and output, or question and solution; "
-        f"got the fields {sorted(map(str, record))}",
+        raise _BadRecord("not_an_object", f"expected an object with named fields, got {reprlib.repr(record)}")
+    layout = next((layout for layout in _LAYOUTS.values() if layout.fits(record)), None)
+    if layout is None:
+        known = "; or ".join(f"{layout.fields} ({name})" for name, layout in _LAYOUTS.items())
+        raise _BadRecord("unknown_schema", f"expected {known}; got the fields {reprlib.repr(sorted(record))}")
+    return layout.read(record, number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    fields: str
+    """What a record must have, as the message for an unknown one says it."""
+    fits: Callable[[Record], bool]
+    read: Callable[[Record, int], list[Rollout]]
+
+
+def _pair(
+    prompts: tuple[str, ...],
+    responses: tuple[str, ...],
+    as_prompt: Callable[[str, Any], str | list[dict[str, str]]],
+    as_response: Callable[[str, Any], str],
+) -> _Layout:
+    """One field for the prompt and one for the response, each the first of its names that is not null."""
+
+    def read(record: Record, number: int) -> list[Rollout]:
+        asked, answered = _first_filled(record, prompts), _first_filled(record, responses)
+        prompt, response = as_prompt(asked, record[asked]), as_response(answered, record[answered])
+        metadata = _metadata(record, {asked, answered, "id"})
+        return [Rollout(prompt=prompt, response=response, id=_identity(record, number), metadata=metadata)]
+
+    return _Layout(
+        fields=f"{' or '.join(prompts)} with {' or '.join(responses)}",
+        fits=lambda record: not record.keys().isdisjoint(prompts) and not record.keys().isdisjoint(responses),
+        read=read,
     )
 
 
-def _read_rollout(record: Record, number: int) -> Iterator[Rollout]:
-    response = _first_field(record, ("response", "completion"))
-    yield _rollout(record, number, _prompt(record["prompt"]), response, {"prompt", "response", "completion"})
+def _first_filled(record: Record, names: tuple[str, ...]) -> str:
+    """Rows of one Parquet file have the same columns, so a synonym may stand there empty."""
+    present = [name for name in names if name in record]
+    return next((name for name in present if record[name] is not None), present[0])
 
 
-def _read_verl(record: Record, number: int) -> Iterator[Rollout]:
-    yield _rollout(record, number, _prompt(record["input"]), record["output"], {"input", "output"})
+def _prompt(name: str, value: Any) -> str | list[dict[str, str]]:
+    if not isinstance(value, list):
+        return _text(name, value)
+    if not value or not all(isinstance(message, Mapping) and "role" in message for message in value):
+        raise _bad_field(name, "text or messages with role and content", value)
+    return [{"role": _text(name, m["role"]), "content": _text(name, m.get("content"))} for m in value]
 
 
-_SOLUTION_FIELDS = ("response", "solution", "completion", "output")
+def _question(name: str, value: Any) -> str | list[dict[str, str]]:
+    return [{"role": "user", "content": _text(name, value)}]
 
 
-def _read_question(record: Record, number: int) -> Iterator[Rollout]:
-    prompt = _question(record)
-    used = {"question", "problem", *_SOLUTION_FIELDS}
-    yield _rollout(record, number, prompt, _first_field(record, _SOLUTION_FIELDS), used)
+def _response(name: str, value: Any) -> str:
+    if not isinstance(value, list):
+        return _text(name, value)
+    # Of several messages the model read all but the last as its context: no single text stands for them.
+    if len(value) != 1 or not isinstance(value[0], Mapping) or value[0].get("role") != "assistant":
+        raise _bad_field(name, "text or one message of the assistant", value)
+    return _text(name, value[0].get("content"))
 
 
-def _read_graded(record: Record, number: int) -> Iterator[Rollout]:
-    """One rollout for each model's solution, without the marks of the calculator that it had."""
-    for source, graded in _graded(record).items():
-        yield Rollout(
-            prompt=_question(record),
-            response=re.sub(r"<<[^<>\n]*>>", "", _text(graded["solution"], "solution")),
-            id=f"{number}-{source}",
-            metadata={"source": source, "is_correct": bool(graded["is_correct"])},
-        )
-
-
-def _graded(record: Record) -> dict[str, Record]:
-    return {
-        name: value
-        for name, value in record.items()
-        if isinstance(value, Mapping) and {"solution", "is_correct"} <= set(value)
-    }
-
-
-_LAYOUTS: list[tuple[Callable[[Record], bool], Callable[[Record, int], Iterator[Rollout]]]] = [
-    (lambda r: "prompt" in r and ("response" in r or "completion" in r), _read_rollout),
-    (lambda r: "input" in r and "output" in r, _read_verl),
-    (lambda r: "question" in r and bool(_graded(r)), _read_graded),
-    (lambda r: ("question" in r or "problem" in r) and any(f in r for f in _SOLUTION_FIELDS), _read_question),
-]
-
-
-def _rollout(record: Record, number: int, prompt: Any, response: Any, used: set[str]) -> Rollout:
-    if isinstance(response, list):  # messages: the assistant's words are the last one's
-        last = response[-1] if response else None
-        response = last.get("content") if isinstance(last, Mapping) else None
-    # A correct answer that stands beside a rollout is gold: what the response ends in may be another.
-    return Rollout(
-        prompt=prompt,
-        response=_text(response, "response"),
-        id=str(next((record[name] for name in _ID_FIELDS if record.get(name) is not None), number)),
-        metadata={str(k): v for k, v in record.items() if k not in used | {"id"} and _is_json(v)},
-    )
-
-
-def _prompt(value: Any) -> str | list[dict[str, str]]:
-    if isinstance(value, str):
-        return value
-    messages = value if isinstance(value, list) else []
-    if messages and all(isinstance(m, Mapping) and isinstance(m.get("content"), str) and "role" in m for m in messages):
-        return [{"role": str(m["role"]), "content": m["content"]} for m in messages]
-    raise _BadRecord("bad_field", f"expected text or messages with role and content, got {_shortly(value)}")
-
-
-def _question(record: Record) -> list[dict[str, str]]:
-    return [{"role": "user", "content": _text(_first_field(record, ("question", "problem")), "question")}]
-
-
-def _first_field(record: Record, names: tuple[str, ...]) -> Any:
-    return next(record[name] for name in names if name in record)
-
-
-def _text(value: Any, name: str) -> str:
+def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise _BadRecord("bad_field", f"expected {name} as text, got {_shortly(value)}")
+        raise _bad_field(name, "text", value)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair, and no tokenizer takes it
+        raise _bad_field(name, "well-formed Unicode", value) from error
     return value
 
 
-def _shortly(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:60] + "…"
+def _bad_field(name: str, expected: str, value: Any) -> _BadRecord:
+    return _BadRecord("bad_field", f"expected {name} to be {expected}, got {reprlib.repr(value)}")
+
+
+def _identity(record: Record, number: int) -> str:
+    names = ("id", "uid", "problem_id", "request_id")
+    return next((str(record[name]) for name in names if isinstance(record.get(name), str | int)), str(number))
+
+
+def _metadata(record: Record, used: set[str]) -> dict[str, Any]:
+    """Everything else. An `answer` beside a rollout is the correct one: the response may end in another."""
+    rest = {name: value for name, value in record.items() if name not in used}
+    if isinstance(rest.get("metadata"), Mapping):
+        rest = {**rest.pop("metadata"), **rest}
+    return {name: value for name, value in rest.items() if _is_json(value)}
 
 
 def _is_json(value: Any) -> bool:
     try:
-        json.dumps(value)
-    except (TypeError, ValueError):
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
         return False
     return True
 
 
+def _read_graded(record: Record, number: int) -> list[Rollout]:
+    """One rollout for each model's solution."""
+    prompt = _question("question", record["question"])
+    gold = [found.strip() for found in re.findall(r"^A:(.*)", str(record.get("ground_truth")), re.MULTILINE)]
+    return [
+        Rollout(
+            prompt=prompt,
+            response=_working(f"{source}.solution", graded["solution"]),
+            id=f"{number}-{source}",
+            metadata={"source": source, "is_correct": graded["is_correct"], "gold": gold[-1] if gold else None},
+        )
+        for source, graded in _graded(record).items()
+    ]
+
+
+def _graded(record: Record) -> dict[str, Record]:
+    objects = {name: value for name, value in record.items() if isinstance(value, Mapping) and "solution" in value}
+    return {name: value for name, value in objects.items() if isinstance(value.get("is_correct"), bool)}
+
+
+def _working(name: str, value: Any) -> str:
+    """`3 + 4 = <<3+4=7>>7` without the marks, which are a calculator's."""
+    return re.sub(r"<<[^<>\n]*>>", "", _text(name, value))
+
+
+_LAYOUTS = {
+    # TRL's completion logs, which have a step, an advantage and a column for each reward as well, and by hand
+    "rollout": _pair(("prompt",), ("response", "completion"), _prompt, _response),
+    # verl's trainer.rollout_data_dir: gts, score, step; the prompt is decoded without its special tokens
+    "verl dump": _pair(("input",), ("output",), _prompt, _response),
+    # the grade-school-maths release, with the solutions of several models
+    "graded solutions": _Layout(
+        fields="question with objects of is_correct and solution",
+        fits=lambda record: "question" in record and bool(_graded(record)),
+        read=_read_graded,
+    ),
+    # most other collections; a solution beside a model's own words is the reference, so it comes last
+    "question": _pair(("question", "problem"), ("response", "completion", "output", "solution"), _question, _response),
+    # the same release without models; a bare number in the answer shows no reasoning to trace
+    "worked answer": replace(
+        _pair(("question",), ("answer",), _question, _working),
+        fields="question with an answer whose working ends in a line '#### x'",
+        fits=lambda record: "question" in record and bool(re.search(r"\S\s*\n####.*\S", str(record.get("answer")))),
+    ),
+}
+
+
 def safe_name(text: str) -> str:
-    """A file stem that is safe on every system and different for different texts."""
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:48]
-    # Names that keep their case only, or that some system reserves, must not meet either: all but the plainest carry
-    # a digest.
-    if slug == text and re.fullmatch(r"[0-9]+[a-z0-9_-]*", slug):
-        return slug
-    digest = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:8]
-    return f"{slug}-{digest}" if slug else digest
+    """A file stem that is safe on every system, and different for different texts even where case is ignored."""
+    if len(text) <= _LONGEST_SLUG and _PLAIN.fullmatch(text):
+        return text
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", text[:_LONGEST_SLUG]).strip("-")
+    digest = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
+    return f"{slug or 'x'}--{digest}"
+
+
+_LONGEST_SLUG = 40
+# No device name of Windows, no capitals, and never a double hyphen: that is the mark of a digest.
+_PLAIN = re.compile(r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])$)[a-z0-9_]+(?:-[a-z0-9_]+)*")
 
 
 class TokenTableWriter:
-    """Streams a Parquet table with one row a token, a row group a trace.
+    """Streams a Parquet table with one row a token, over many traces.
 
     The file appears under its name only when the block ends well, so an interrupted run leaves no half table.
 
@@ -234,49 +289,71 @@ class TokenTableWriter:
         InputError: The folder does not exist or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(path.name + ".partial")
+    ROWS_PER_GROUP = 1 << 14
+    """A group for each trace would cost more in headers than in tokens."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._partial = self._path.with_name(self._path.name + ".partial")
         self._writer: Any = None
+        self._pending: list[Any] = []
 
     def __enter__(self) -> TokenTableWriter:
         import pyarrow.parquet
 
+        if self._path.is_dir():
+            raise InputError(f"expected the name of a file, got {str(self._path)!r}, which is a folder")
         try:
             self._writer = pyarrow.parquet.ParquetWriter(self._partial, _schema(), compression="zstd")
         except OSError as error:
+            folder = str(self._path.parent)
             raise InputError(
-                f"expected a folder that can be written, got {str(self._path.parent)!r}: {error}"
+                f"expected a folder that can be written, got {folder!r}: {error}; make it first"
             ) from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._writer.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink()
+        try:
+            with self._writer:
+                if kind is None:
+                    self._flush()
+            if kind is None:
+                self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
     def write(self, name: str, trace: Trace) -> None:
         """Append the tokens of one trace."""
         import pyarrow
 
-        self._writer.write_table(pyarrow.table(_columns(name, trace), schema=_schema()))
+        self._pending.append(pyarrow.table(_columns(name, trace), schema=_schema()))
+        if sum(map(len, self._pending)) >= self.ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        if self._pending:
+            self._writer.write_table(pyarrow.concat_tables(self._pending))
+            self._pending.clear()
 
 
 def _schema() -> Any:
-    import pyarrow
+    import pyarrow as pa
 
-    fields = {
-        "trace": "string",
-        "position": "int32",
-        "token_id": "int64",
-        "token": "string",
-        "region": "string",
+    kinds = {
+        "trace": pa.string(),
+        "position": pa.int32(),
+        "token_id": pa.int64(),
+        "token": pa.string(),
+        "region": pa.dictionary(pa.int8(), pa.string()),
+        "step": pa.int32(),
+        **dict.fromkeys(_MEASURES, pa.float64()),
     }
-    fields |= {"step": "int32"}
-    fields |= dict.fromkeys(("reach", "flow", "throughput", "fan_in", "fan_out"), "float64")
-    return pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in fields.items()])
+    return pa.schema(list(kinds.items()))
+
+
+_MEASURES = ("reach", "flow", "throughput", "fan_in", "fan_out")
 
 
 def _columns(name: str, trace: Trace) -> dict[str, Any]:
@@ -287,12 +364,16 @@ def _columns(name: str, trace: Trace) -> dict[str, Any]:
     region[trace.answer.start : trace.answer.stop] = "answer"
     step = np.repeat(np.arange(len(trace.step_spans)), [len(span) for span in trace.step_spans])
     return {
-        "trace": [name] * length,
-        "position": np.arange(length, dtype=np.int32),
+        "trace": [_valid(name)] * length,
+        "position": np.arange(length),
         "token_id": trace.token_ids,
-        # Arrow takes valid Unicode only, and a model may write half of a surrogate pair.
-        "token": [token.encode("utf-8", errors="replace").decode() for token in trace.tokens],
+        "token": [_valid(token) for token in trace.tokens],
         "region": region.tolist(),
-        "step": step.astype(np.int32),
-        **{field: getattr(trace, field) for field in ("reach", "flow", "throughput", "fan_in", "fan_out")},
+        "step": step,
+        **{measure: getattr(trace, measure) for measure in _MEASURES},
     }
+
+
+def _valid(text: str) -> str:
+    """The text with halves of surrogate pairs joined or replaced: Arrow takes well-formed Unicode only."""
+    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")

@@ -23,6 +23,8 @@ from flowtracer.shapes import Bool, Float, Int, ndarray
 
 SCHEMA_VERSION = 1
 
+_LABEL_LENGTH = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
@@ -175,6 +177,23 @@ class Trace:
             for index, span in enumerate(self.step_spans)
         ]
 
+    def label(self, token: int) -> str:
+        """A token as a reader knows it: the word or number that it is part of, or the mark that it is.
+
+        White space and what cannot be printed are visible, so that nothing of it steers a terminal.
+        """
+        start, stop = (int(x) for x in self.offsets[token])
+        piece = self.text[start:stop].strip(" ")
+        if piece.isalnum():
+            start += len(self.text[start:stop]) - len(self.text[start:stop].lstrip(" "))
+            while start > 0 and self.text[start - 1].isalnum() and stop - start < _LABEL_LENGTH:
+                start -= 1
+            while stop < len(self.text) and self.text[stop].isalnum() and stop - start < _LABEL_LENGTH:
+                stop += 1
+            piece = self.text[start:stop].strip(" ")
+        shown = piece[:_LABEL_LENGTH].replace("\n", "⏎")
+        return printable(shown) or "␣"
+
     def slice_text(self, span: Span) -> str:
         """Text of a span of tokens."""
         if not len(span):
@@ -199,9 +218,9 @@ class Trace:
     def summary(self, hubs: int = 5) -> str:
         """One sentence: what carried the answer."""
         found = self.hubs(hubs)
-        answer = f"The answer {_quote(self.answer_text)}"
+        answer = f"The answer {printable(self.answer_text)}"
         paths = self.paths(1)
-        path = " → ".join(_quote(self.tokens[t]) for t in paths[0].tokens) if paths else "none"
+        path = " → ".join(self.label(t) for t in paths[0].tokens) if paths else "none"
         if not found:
             return f"{answer} draws its flow straight from the prompt; strongest path: {path}."
         share = self.share_through([hub.token for hub in found])
@@ -268,6 +287,11 @@ def load_trace(path: str | Path) -> Trace:
     return Trace(**header, **arrays, **spans, edges=edges, step_spans=steps, layers=layers)
 
 
+def printable(text: str) -> str:
+    """Text with everything that could steer a terminal made visible as a dot; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "·" for c in text)
+
+
 _SPANS = ("question", "response", "answer", "sink")
 
 
@@ -288,9 +312,3 @@ def _arrays(trace: Trace) -> dict[str, np.ndarray]:
         "steps": np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2),
         **{f"edge_{name}": getattr(trace.edges, name) for name in ("source", "target", "flow")},
     }
-
-
-def _quote(token: str) -> str:
-    """A token within a sentence: spaces off, line breaks and other unprintables visible."""
-    shown = token.strip(" ") or token
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown).replace(" ", "␣")

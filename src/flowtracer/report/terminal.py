@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flowtracer.trace import Trace
+from flowtracer.trace import Trace, printable
 
 # One hue from light to dark reads the same with any colour vision. The widest level is the share that flow credit
 # boosts by default.
@@ -42,15 +42,10 @@ def render(trace: Trace, *, hubs: int = 8, paths: int = 3, prompt: bool = False)
     )
 
 
-def printable(text: str) -> str:
-    """Text with everything that could steer a terminal made visible as a dot; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "·" for c in text)
-
-
 def _text(trace: Trace, *, prompt: bool) -> RenderableType:
     begin, end = trace.response.start, trace.response.stop
     first = int(trace.offsets[begin:end, 0].min(initial=len(trace.text)))
-    text = Text(printable(trace.text), style="dim" if not prompt else "")
+    text = Text(printable(trace.text))
     for token, style in _styles(trace):
         text.stylize(style, *trace.offsets[token])
     for token in trace.answer:
@@ -71,7 +66,7 @@ def _styles(trace: Trace) -> Iterator[tuple[int, str]]:
 
 
 def _legend() -> Text:
-    legend = Text("flow  ", style="dim")
+    legend = Text("flow  ")
     for share, style in reversed(LEVELS):
         legend.append(f" top {share:.0%} ", style=style).append(" ")
     return legend.append(" answer ", style=ANSWER_STYLE).append("  ").append("hub", style="underline")
@@ -87,7 +82,7 @@ def _hub_table(trace: Trace, n: int) -> Table:
         step = next(s for s, span in enumerate(trace.step_spans) if span.start <= hub.token < span.stop)
         table.add_row(
             str(hub.token),
-            Text(_token(trace, hub.token)),
+            Text(trace.label(hub.token)),
             str(step),
             f"{trace.flow[hub.token]:.1%}",
             f"{hub.fan_in:.1f}",
@@ -102,12 +97,5 @@ def _path_table(trace: Trace, k: int) -> Table:
     table.add_column("share", justify="right")
     table.add_column("path", min_width=len("Strongest paths"))
     for path in trace.paths(k):
-        line = Text(" → ", style="dim").join(Text(_token(trace, t), style="bold") for t in path.tokens)
-        table.add_row(f"{path.share:.2%}", line)
+        table.add_row(f"{path.share:.2%}", Text(" → ".join(trace.label(t) for t in path.tokens)))
     return table
-
-
-def _token(trace: Trace, token: int) -> str:
-    start, stop = trace.offsets[token]
-    text = trace.text[start:stop]
-    return printable(text.replace("\n", "⏎")).strip() or "␣"
