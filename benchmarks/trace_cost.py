@@ -22,9 +22,8 @@ from rich.table import Table
 
 from flowtracer.attention import AttentionPanels
 from flowtracer.capture import AttentionReader
-from flowtracer.flow import solve, summarise_edges
+from flowtracer.flow import solve, summarise_edges, within_budget
 from flowtracer.models import load_model
-from flowtracer.tracer import within_budget
 
 
 def measure(model_name: str, length: int, rounds: int) -> dict:

@@ -1,4 +1,7 @@
+import dataclasses
+import gzip
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +12,12 @@ from hypothesis import strategies as st
 
 from flowtracer.errors import FormatError, InputError
 from flowtracer.records import TokenTableWriter, read_rollouts, safe_name
-from flowtracer.trace import Rollout, Skipped
+from flowtracer.trace import Rollout, Skipped, Span
 from test_trace import make_trace
 
 USER = [{"role": "user", "content": "q"}]
+SAID = [{"role": "assistant", "content": "c"}]
+GOOD = {"prompt": "p", "response": "r"}
 
 
 def jsonl(tmp_path, *records):
@@ -21,48 +26,58 @@ def jsonl(tmp_path, *records):
     return file
 
 
-@pytest.mark.parametrize(
-    ("record", "expected"),
-    [
-        ({"prompt": "p", "response": "r"}, Rollout(prompt="p", response="r", id="1")),
-        ({"prompt": USER, "response": "r", "id": "a"}, Rollout(prompt=USER, response="r", id="a")),
-        (
-            {
-                "prompt": USER,
-                "completion": [{"role": "assistant", "content": "c"}],
-                "advantage": 0.5,
-                "step": 3,
-            },
-            Rollout(prompt=USER, response="c", id="1", metadata={"advantage": 0.5, "step": 3}),
-        ),
-        (
-            {"input": "<s>q", "output": "o", "gts": "4", "score": 1.0, "step": 2},
-            Rollout(prompt="<s>q", response="o", id="1", metadata={"gts": "4", "score": 1.0, "step": 2}),
-        ),
-        (
-            {"question": "q", "solution": "s", "uid": 9},
-            Rollout(prompt=USER, response="s", id="9", metadata={"uid": 9}),
-        ),
-        (
-            {"problem": "q", "response": "s", "answer": "4"},
-            Rollout(prompt=USER, response="s", id="1", metadata={"answer": "4"}),
-        ),
-    ],
-)
-def test_layouts(tmp_path, record, expected):
+def rollout(prompt, response, id="1", /, **metadata):
+    return Rollout(prompt=prompt, response=response, id=id, metadata=metadata)
+
+
+LAYOUTS = {
+    "text": (GOOD, rollout("p", "r")),
+    "messages": ({"prompt": USER, "response": "r", "id": "a"}, rollout(USER, "r", "a")),
+    "number as id": ({**GOOD, "uid": 9}, rollout("p", "r", "9", uid=9)),
+    "null as id": ({**GOOD, "id": None}, rollout("p", "r")),
+    "metadata": ({**GOOD, "metadata": {"a": 1, "b": 1}, "b": 2}, rollout("p", "r", a=1, b=2)),
+    "gold answer": ({**GOOD, "answer": "4"}, rollout("p", "r", answer="4")),
+    "what JSON cannot hold": ({**GOOD, "reward": float("nan"), "step": 1}, rollout("p", "r", step=1)),
+    "synonym filled": ({"prompt": "p", "response": None, "completion": "c"}, rollout("p", "c", response=None)),
+    "TRL": (
+        {"step": 3, "prompt": USER, "completion": SAID, "accuracy_reward": 1.0, "advantage": 0.5},
+        rollout(USER, "c", step=3, accuracy_reward=1.0, advantage=0.5),
+    ),
+    "verl": (
+        {"input": "user\nq\n", "output": "o", "gts": "4", "score": 1.0, "step": 2, "acc": True},
+        rollout("user\nq\n", "o", gts="4", score=1.0, step=2, acc=True),
+    ),
+    "question": ({"question": "q", "output": "s"}, rollout(USER, "s")),
+    "problem": ({"problem": "q", "solution": "s", "problem_id": "b"}, rollout(USER, "s", "b", problem_id="b")),
+    "reference beside": ({"problem": "q", "solution": "s", "completion": "c"}, rollout(USER, "c", solution="s")),
+    "worked answer": ({"question": "q", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"}, rollout(USER, "1 + 1 = 2\n#### 2")),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts(tmp_path, name):
+    record, expected = LAYOUTS[name]
     assert list(read_rollouts(jsonl(tmp_path, record))) == [expected]
 
 
 def test_graded_solutions_become_one_rollout_each(tmp_path):
     record = {
         "question": "q",
-        "ground_truth": "3\nA: 3",
+        "ground_truth": "A: is first\nA: 3",
         "small": {"is_correct": False, "solution": "1 + 1 = <<1+1=2>>2\nA: 2"},
         "large": {"is_correct": True, "solution": "A: 3"},
+        "note": {"is_correct": True},
     }
-    small, large = read_rollouts(jsonl(tmp_path, record))
-    assert (small.response, small.metadata) == ("1 + 1 = 2\nA: 2", {"source": "small", "is_correct": False})
-    assert (large.id, large.metadata["is_correct"]) == ("1-large", True)
+    assert list(read_rollouts(jsonl(tmp_path, GOOD, record)))[1:] == [
+        rollout(USER, "1 + 1 = 2\nA: 2", "2-small", source="small", is_correct=False, gold="3"),
+        rollout(USER, "A: 3", "2-large", source="large", is_correct=True, gold="3"),
+    ]
+
+
+def test_a_rollout_written_as_json_comes_back(tmp_path):
+    expected = rollout(USER, "r", "a", reward=0.5)
+    written = {k: v for k, v in dataclasses.asdict(expected).items() if v is not None}
+    assert list(read_rollouts(jsonl(tmp_path, written))) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -71,50 +86,146 @@ def test_graded_solutions_become_one_rollout_each(tmp_path):
         (b'{"prompt": "p", "resp', "broken_json"),
         (b'{"prompt": "\xff\xfe"}', "broken_json"),
         (b"[" * 100_000, "broken_json"),
+        (b'{"prompt": "p", "response": "r", "n": ' + b"9" * 5_000 + b"}", "broken_json"),
         (b'["prompt"]', "not_an_object"),
         (b"null", "not_an_object"),
-        (b'{"prompt": "p"}', "unknown_layout"),
-        (b"{}", "unknown_layout"),
+        (b"{}", "unknown_schema"),
+        (b'{"prompt": "p"}', "unknown_schema"),
+        (b'{"question": "q", "answer": 27.0}', "unknown_schema"),
+        (b'{"question": "q", "answer": "#### 27"}', "unknown_schema"),
+        (b'{"question": "q", "answer": "a\\n#### heading\\nb"}', "unknown_schema"),
+        (b'{"question": "q", "m": {"is_correct": "no", "solution": "s"}}', "unknown_schema"),
+        (b'{"question": "q", "m": {"is_correct": true, "solution": 1}}', "bad_field"),
         (b'{"prompt": 3, "response": "r"}', "bad_field"),
         (b'{"prompt": [], "response": "r"}', "bad_field"),
         (b'{"prompt": [{"role": "user"}], "response": "r"}', "bad_field"),
+        (b'{"prompt": ' + b"[" * 500 + b"]" * 500 + b', "response": "r"}', "bad_field"),
         (b'{"prompt": "p", "response": null}', "bad_field"),
+        (b'{"prompt": "p", "response": "\\ud800"}', "bad_field"),
         (b'{"prompt": "p", "completion": []}', "bad_field"),
+        (b'{"prompt": "p", "completion": [{"role": "user", "content": "c"}]}', "bad_field"),
+        (b'{"prompt": "p", "completion": [' + b",".join([json.dumps(SAID[0]).encode()] * 2) + b"]}", "bad_field"),
+        (b'{"problem": "q", "solution": ["s"]}', "bad_field"),
     ],
 )
 def test_a_bad_line_is_named_and_the_next_is_read(tmp_path, line, reason):
     file = tmp_path / "r.jsonl"
-    good = json.dumps({"prompt": "p", "response": "r"}).encode()
+    good = json.dumps(GOOD).encode()
     file.write_bytes(b"\xef\xbb\xbf" + good + b"\r\n\n" + line + b"\n" + good)
     first, bad, last = read_rollouts(file)
     assert isinstance(bad, Skipped)
     assert (bad.id, bad.reason) == ("r.jsonl:3", reason)
     assert bad.message.startswith("expected")
+    assert len(bad.message) < 700
     assert (first.id, last.id) == ("1", "4")
 
 
-def test_parquet_and_json_read_as_jsonl_does(tmp_path):
+def test_an_unknown_schema_lists_the_layouts_and_the_fields(tmp_path):
+    (bad,) = read_rollouts(jsonl(tmp_path, {"text": "t", "label": 1}))
+    assert "prompt with response or completion (rollout)" in bad.message
+    assert bad.message.endswith("got the fields ['label', 'text']")
+
+
+def test_a_long_line_is_read_whole(tmp_path):
+    (found,) = read_rollouts(jsonl(tmp_path, {"prompt": "p", "response": "x" * 10_000_000}))
+    assert len(found.response) == 10_000_000
+
+
+@pytest.fixture(scope="module")
+def any_file(tmp_path_factory):
+    return tmp_path_factory.mktemp("any") / "r.jsonl"
+
+
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_data(any_file, content):
+    any_file.write_bytes(content)
+    assert len(list(read_rollouts(any_file))) == sum(bool(line.strip()) for line in content.split(b"\n"))
+
+
+NAMES = ("prompt", "response", "completion", "input", "output", "question", "problem", "solution", "answer", "id", "m")
+NAMES += ("metadata", "is_correct", "ground_truth", "role", "content")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(record=st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6))
+def test_any_record_is_a_rollout_or_has_a_reason(any_file, record):
+    any_file.write_text(json.dumps(record))
+    for outcome in read_rollouts(any_file):
+        if isinstance(outcome, Rollout):
+            assert isinstance(outcome.response, str)
+            json.dumps(dict(outcome.metadata), allow_nan=False)
+        else:
+            assert outcome.reason in {"unknown_schema", "bad_field"}
+
+
+def test_every_kind_of_file_reads_as_jsonl_does(tmp_path):
     records = [{"prompt": USER, "completion": "c", "step": 1}, {"prompt": USER, "completion": "d", "step": 2}]
-    expected = list(read_rollouts(jsonl(tmp_path, *records)))
-    pq.write_table(pa.Table.from_pylist(records), tmp_path / "r.parquet")
-    (tmp_path / "r.json").write_text(json.dumps(records))
-    assert list(read_rollouts(tmp_path / "r.parquet")) == expected
-    assert list(read_rollouts(tmp_path / "r.json")) == expected
+    file = jsonl(tmp_path, *records)
+    expected = list(read_rollouts(file))
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "r.parquet", row_group_size=1)
+    (tmp_path / "R.JSON").write_text(json.dumps(records))
+    (tmp_path / "r.jsonl.gz").write_bytes(gzip.compress(file.read_bytes()))
+    for name in ("r.parquet", "R.JSON", "r.jsonl.gz"):
+        assert list(read_rollouts(str(tmp_path / name))) == expected
 
 
-def test_limit(tmp_path):
-    file = jsonl(tmp_path, *[{"prompt": "p", "response": "r"}] * 5)
-    assert len(list(read_rollouts(file, limit=3))) == 3
+def test_a_parquet_row_that_is_no_text_is_named(tmp_path):
+    offsets, characters = np.array([0, 2, 4], dtype=np.int32), b"\xff\xfeok"
+    response = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(characters)])
+    pq.write_table(pa.table({"prompt": ["p", "p"], "response": response}), tmp_path / "r.parquet")
+    bad, good = read_rollouts(tmp_path / "r.parquet")
+    assert (bad.id, bad.reason) == ("r.parquet:1", "broken_row")
+    assert good == rollout("p", "ok", "2")
+
+
+@pytest.mark.parametrize(("limit", "ids"), [(None, "1 s 3 s 5"), (0, ""), (1, "1"), (2, "1 s 3"), (9, "1 s 3 s 5")])
+def test_limit_counts_rollouts(tmp_path, limit, ids):
+    found = read_rollouts(jsonl(tmp_path, GOOD, {}, GOOD, {}, GOOD), limit=limit)
+    assert " ".join(item.id if isinstance(item, Rollout) else "s" for item in found) == ids
+
+
+def test_limit_counts_the_rollouts_of_one_record(tmp_path):
+    record = {"question": "q", **{name: {"is_correct": True, "solution": "s"} for name in "abc"}}
+    assert [item.id for item in read_rollouts(jsonl(tmp_path, record), limit=2)] == ["1-a", "1-b"]
+
+
+def test_reading_is_lazy(tmp_path):
+    file = tmp_path / "r.jsonl.gz"
+    whole = gzip.compress(("\n".join([json.dumps(GOOD)] * 100) + "\n").encode())
+    file.write_bytes(whole + whole[:20])
+    assert len(list(read_rollouts(file, limit=50))) == 50
+    with pytest.raises(FormatError):
+        list(read_rollouts(file))
+
+
+def damaged_parquet():
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"prompt": ["p"] * 99, "response": ["r"] * 99}), sink, compression="none")
+    content = bytearray(sink.getvalue().to_pybytes())
+    content[4:40] = b"\xff" * 36  # the header of the first page
+    return bytes(content)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
-        ("none.jsonl", None, InputError, "no file"),
-        ("r.csv", b"a,b", InputError, "ends in .jsonl, .json, .parquet"),
-        ("r.parquet", b"no parquet", FormatError, "Parquet"),
-        ("r.json", b"{", FormatError, "JSON"),
-        ("r.json", b"{}", FormatError, "list of records"),
+        ("none.jsonl", None, InputError, "no file; check"),
+        (".", None, InputError, "a folder; pass one of its files"),
+        ("r.csv", b"a,b", InputError, "ends in .jsonl, .jsonl.gz, .json, .parquet, got"),
+        ("r", b"", InputError, "ends in"),
+        ("r.parquet", b"", FormatError, "r.parquet"),
+        ("r.parquet", b"no parquet", FormatError, "r.parquet"),
+        ("r.parquet", damaged_parquet(), FormatError, "r.parquet"),
+        ("r.json", b"{", FormatError, "r.json"),
+        ("r.json", b"\xff", FormatError, "r.json"),
+        ("r.json", b"[" * 100_000, FormatError, "r.json"),
+        ("r.json", b"{}", FormatError, "not a list of records but one dict"),
+        ("r.jsonl.gz", b"no gzip", FormatError, "r.jsonl.gz"),
+        ("r.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9], FormatError, "r.jsonl.gz"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, error, message):
@@ -124,62 +235,127 @@ def test_files_that_cannot_be_read(tmp_path, name, content, error, message):
         list(read_rollouts(tmp_path / name))
 
 
-HOSTILE_NAMES = [
-    "",
-    "../../etc/passwd",
-    "a/b",
-    "a\0b",
-    "CON",
-    "con",
-    "A",
-    "a",
-    "x" * 10_000,
-    "é",
-    "\ud800",
-    ".",
-    "1",
-    "1-x",
-]
+def test_an_empty_file_has_no_rollouts(tmp_path):
+    assert list(read_rollouts(jsonl(tmp_path))) == []
 
 
-def test_names_are_safe_and_distinct():
+HOSTILE_NAMES = ["", "../../etc/passwd", "a/b", "a b", "a\0b", "CON", "con", "Con", "lpt1", "A", "a", "x" * 10_000]
+HOSTILE_NAMES += ["x" * 9_999, "é", "e\u0301", "\ud800", "\ufffd", ".", "..", "-", "--", "-a", "a-", "a\n", "1", "x"]
+RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
+
+
+def assert_safe(name):
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", name)
+    assert not RESERVED.fullmatch(name)
+
+
+def test_hostile_names_are_safe_and_distinct():
     names = [safe_name(text) for text in HOSTILE_NAMES]
+    for name in names:
+        assert_safe(name)
     assert len({name.lower() for name in names}) == len(names)
-    assert all(name.isascii() and name.replace("-", "").replace("_", "").isalnum() for name in names)
-    assert all(len(name) <= 64 for name in names)
-    assert safe_name("12-small") == "12-small"
 
 
-@given(st.text(max_size=30), st.text(max_size=30))
+@pytest.mark.parametrize("plain", ["12-6b_finetuning", "1", "aime-60", "console", "0f3c2b1a-9d8e-4f6a"])
+def test_plain_names_stay(plain):
+    assert safe_name(plain) == plain
+
+
+@given(st.text())
+def test_names_are_safe(text):
+    assert_safe(safe_name(text))
+    assert safe_name(text) == safe_name(text)
+
+
+@given(st.text(max_size=3), st.text(max_size=3))
 def test_different_texts_get_different_names(one, other):
     assert (safe_name(one).lower() == safe_name(other).lower()) == (one == other)
+
+
+@given(st.text())
+def test_no_text_takes_the_name_of_another(text):
+    name = safe_name(text)
+    assert name == text or safe_name(name) != name
 
 
 def test_token_table(tmp_path):
     trace = make_trace(text="q: 1 \ud800 = 3")
     with TokenTableWriter(tmp_path / "t.parquet") as table:
         table.write("a", trace)
-        table.write("b", trace)
-    rows = pq.read_table(tmp_path / "t.parquet").to_pydict()
-    assert rows["trace"] == ["a"] * 4 + ["b"] * 4
+        table.write("\udfff", trace)
+    read = pq.read_table(tmp_path / "t.parquet")
+    rows = read.to_pydict()
+    assert rows["trace"] == ["a"] * 4 + ["\ufffd"] * 4
+    assert rows["position"] == [0, 1, 2, 3] * 2
+    assert rows["token"][:4] == [token.replace("\ud800", "\ufffd") for token in trace.tokens]
     assert rows["region"][:4] == ["prompt", "reasoning", "reasoning", "answer"]
     assert rows["step"][:4] == [0, 1, 1, 1]
-    np.testing.assert_array_equal(rows["throughput"][:4], trace.throughput)
+    assert rows["token_id"] == [0, 1, 2, 3] * 2
+    for name in ("reach", "flow", "throughput", "fan_in", "fan_out"):
+        np.testing.assert_array_equal(rows[name], np.tile(getattr(trace, name), 2))
+    assert pa.types.is_dictionary(read.schema.field("region").type)
 
 
-def test_an_interrupted_table_leaves_nothing(tmp_path):
+def test_what_follows_the_answer_is_told_apart(tmp_path):
+    trace = make_trace(answer=Span(start=2, stop=3), sink=Span(start=2, stop=3))
+    with TokenTableWriter(tmp_path / "t.parquet") as table:
+        table.write("a", trace)
+    regions = pq.read_table(tmp_path / "t.parquet")["region"].to_pylist()
+    assert regions == ["prompt", "reasoning", "answer", "after"]
+
+
+@given(
+    measures=st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4),
+    texts=st.lists(st.text(st.characters(), min_size=4, max_size=9), max_size=4),
+)
+def test_any_trace_fits_the_table(tmp_path_factory, measures, texts):
+    file = tmp_path_factory.mktemp("table") / "t.parquet"
+    flow = np.array(measures, dtype=np.float32)
+    ids = np.arange(4, dtype=np.int32)
+    with TokenTableWriter(str(file)) as table:
+        for text in texts:
+            table.write(text, make_trace(text=text, flow=flow, token_ids=ids))
+    rows = pq.read_table(file).to_pydict()
+    assert rows["flow"] == measures * len(texts)
+    assert rows["position"] == [0, 1, 2, 3] * len(texts)
+
+
+def test_rows_of_many_traces_share_a_group(tmp_path):
+    with TokenTableWriter(tmp_path / "t.parquet") as table:
+        for index in range(100):
+            table.write(str(index), make_trace())
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 1
+
+
+def test_full_groups_are_written_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(TokenTableWriter, "ROWS_PER_GROUP", 8)
+    with TokenTableWriter(tmp_path / "t.parquet") as table:
+        for index in range(5):
+            table.write(str(index), make_trace())
+    groups = pq.ParquetFile(tmp_path / "t.parquet")
+    assert [groups.metadata.row_group(i).num_rows for i in range(groups.num_row_groups)] == [8, 8, 4]
+    assert groups.read()["trace"].to_pylist() == [str(i) for i in range(5) for _ in range(4)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_table_leaves_what_was_there(tmp_path, error):
+    file = tmp_path / "t.parquet"
+    file.write_bytes(b"before")
+
     def write(table):
         table.write("a", make_trace())
-        raise KeyboardInterrupt
+        raise error
 
-    with pytest.raises(KeyboardInterrupt), TokenTableWriter(tmp_path / "t.parquet") as table:
+    with pytest.raises(error), TokenTableWriter(file) as table:
         write(table)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_bytes() == b"before"
 
 
-def test_a_table_needs_its_folder(tmp_path):
-    with (
-        pytest.raises(InputError, match="folder that can be written"),
-        TokenTableWriter(tmp_path / "no" / "t.parquet"),
-    ):
+@pytest.mark.parametrize(("name", "message"), [("no/t.parquet", "folder that can be written"), (".", "name of a file")])
+def test_a_table_needs_its_folder(tmp_path, name, message):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with pytest.raises(InputError, match=message), TokenTableWriter(folder / name):
         pass
+    assert list(tmp_path.rglob("*")) == [folder]

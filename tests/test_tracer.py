@@ -9,8 +9,7 @@ from transformers import SentencePieceBackend
 import flowtracer as ft
 from flowtracer.attention import AttentionPanels
 from flowtracer.errors import CaptureError, InputError, TraceError
-from flowtracer.flow import CachedPanels
-from flowtracer.tracer import within_budget
+from flowtracer.flow import CachedPanels, within_budget
 from tiny import CORPUS, tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]

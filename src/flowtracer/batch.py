@@ -124,7 +124,7 @@ class TraceFolder:
                 worst = max(worst, trace.conservation_error())
                 edges.append(len(trace.backbone(0.5).edges) / len(trace))
                 found = [hub.token for hub in trace.hubs(HUBS_PER_TRACE)]
-                hubs.update({trace.tokens[token] for token in found})
+                hubs.update(sorted({trace.tokens[token] for token in found}))  # ties in a stable order
                 for group in ("all", *_graded(trace)):
                     shares.setdefault(group, []).append(trace.share_through(found))
         summary = Summary(

@@ -31,9 +31,7 @@ _Reader = Callable[[Path], Iterator[tuple[int, Any]]]
 
 
 class _BadRecord(Exception):
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    """A reason and a message, as `Skipped` has them."""
 
 
 def read_rollouts(path: str | Path, *, limit: int | None = None) -> Iterator[Rollout | Skipped]:
@@ -64,7 +62,8 @@ def _rollouts(path: Path, reader: _Reader, limit: int | None) -> Iterator[Rollou
         try:
             outcomes = _interpret(record, number)
         except _BadRecord as error:
-            outcomes = [Skipped(id=f"{path.name}:{number}", reason=error.reason, message=str(error))]
+            reason, message = error.args
+            outcomes = [Skipped(id=f"{path.name}:{number}", reason=reason, message=message)]
         for outcome in outcomes:
             if limit is not None and found >= limit:
                 return
@@ -244,6 +243,7 @@ def _working(name: str, value: Any) -> str:
     return re.sub(r"<<[^<>\n]*>>", "", _text(name, value))
 
 
+_WORKED = re.compile(r"\n####[^\n]*\Z")
 _LAYOUTS = {
     # TRL's completion logs, which have a step, an advantage and a column for each reward as well, and by hand
     "rollout": _pair(("prompt",), ("response", "completion"), _prompt, _response),
@@ -261,7 +261,7 @@ _LAYOUTS = {
     "worked answer": replace(
         _pair(("question",), ("answer",), _question, _working),
         fields="question with an answer whose working ends in a line '#### x'",
-        fits=lambda record: "question" in record and bool(re.search(r"\S\s*\n####.*\S", str(record.get("answer")))),
+        fits=lambda record: "question" in record and bool(_WORKED.search(str(record.get("answer")).strip())),
     ),
 }
 
@@ -306,10 +306,8 @@ class TokenTableWriter:
         try:
             self._writer = pyarrow.parquet.ParquetWriter(self._partial, _schema(), compression="zstd")
         except OSError as error:
-            folder = str(self._path.parent)
-            raise InputError(
-                f"expected a folder that can be written, got {folder!r}: {error}; make it first"
-            ) from error
+            message = f"expected a folder that can be written, got {str(self._path.parent)!r}: {error}; make it first"
+            raise InputError(message) from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -23,16 +23,13 @@ from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader, Heads
 from flowtracer.errors import CaptureError, InputError, TraceError
-from flowtracer.flow import CachedPanels, EdgeSummary, PanelSource, Solution, solve, summarise_edges
+from flowtracer.flow import EdgeSummary, Solution, solve, summarise_edges, within_budget
 from flowtracer.models import load_model
 from flowtracer.offsets import token_offsets, tokens_overlapping
 from flowtracer.shapes import ndarray
 from flowtracer.trace import Rollout, Skipped, Span, Trace
 
 Messages = Sequence[Mapping[str, str]]
-
-DENSE_BYTES = 2 * 2**30
-"""Up to this size the matrix is kept between the sweeps; beyond it, every sweep recomputes its panels."""
 
 
 class Tracer:
@@ -329,11 +326,6 @@ def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: b
         offsets=np.array(offsets, dtype=np.int64).reshape(-1, 2),
         response_start=start,
     )
-
-
-def within_budget(panels: PanelSource, budget: int = DENSE_BYTES) -> PanelSource:
-    """Keep the matrix between the sweeps where its lower triangle fits the budget in bytes, else recompute it."""
-    return CachedPanels(panels) if 2 * panels.batch * panels.length**2 <= budget else panels
 
 
 def _token_span(offsets: ndarray, span: CharSpan) -> Span:

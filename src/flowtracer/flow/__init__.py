@@ -30,7 +30,11 @@ __all__ = [
     "solve",
     "summarise_edges",
     "token_graph",
+    "within_budget",
 ]
+
+DENSE_BYTES = 2 * 2**30
+"""Up to this size the matrix is kept between the sweeps; beyond it, every sweep recomputes its panels."""
 
 Solver = Callable[[PanelSource, Tensor, Tensor], Solution]
 SOLVERS: dict[str, Solver] = {"panels": _panels.solve, "reference": _reference.solve}
@@ -58,6 +62,11 @@ def solve(panels: PanelSource, question_BT: Tensor, answer_BT: Tensor, *, implem
     if name not in SOLVERS:
         raise InputError(f"expected an implementation among {['auto', *SOLVERS]}, got {implementation!r}")
     return SOLVERS[name](panels, question_BT.to(panels.device), answer_BT.to(panels.device))
+
+
+def within_budget(panels: PanelSource, budget: int = DENSE_BYTES) -> PanelSource:
+    """Keep the matrix between the sweeps where its lower triangle fits the budget in bytes, else recompute it."""
+    return CachedPanels(panels) if 2 * panels.batch * panels.length**2 <= budget else panels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from flowtracer.answer import Miss, locate_answer
 from flowtracer.attention import AttentionPanels
 from flowtracer.capture import AttentionReader
-from flowtracer.flow import CachedPanels, solve
+from flowtracer.flow import solve, within_budget
 from flowtracer.offsets import token_offsets, tokens_overlapping
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.trace import Span
@@ -116,7 +116,7 @@ def _slice_flow(
         return None
     question_BT = mask_BT.bool().clone()
     question_BT[:, offset - start :] = False
-    solution = solve(CachedPanels(AttentionPanels(layers)), question_BT, answer_BT)
+    solution = solve(within_budget(AttentionPanels(layers)), question_BT, answer_BT)
     valid_B = solution.finite_B & solution.connected_B
     throughput_BT = torch.where(valid_B[:, None], solution.throughput_BT, 0.0)
     return torch.nn.functional.pad(throughput_BT, (start, 0)), valid_B
