@@ -95,6 +95,8 @@ def test_results_stand_in_the_order_of_the_rollouts(tracer):
         (PROMPT, "I do not know.", None, "no_answer"),
         (PROMPT, "so \\boxed{7", None, "unclosed_box"),
         (PROMPT, "so it is 7", "8", "answer_not_in_text"),
+        (PROMPT, "so \ud800 it is \\boxed{7}", None, "invalid_unicode"),
+        ([{"role": "oracle", "content": "q"}], "so it is \\boxed{7}", None, "bad_messages"),
         ("", "so it is \\boxed{7}", None, "empty_prompt"),
         ("x " * 600, "so it is \\boxed{7}", None, "too_long"),
     ],

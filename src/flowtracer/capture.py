@@ -13,6 +13,7 @@ several threads apart, and modules of other models pass through the wrapper unto
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,37 +63,37 @@ def record_attention(
     ours = {id(module) for module in model.modules()}
     recorded: dict[int, LayerAttention] = {}
     last = max(layers) if layers else None
-    key = _attention_key(model)
+    backend = _attention_backend(model)
 
     def wrapper(
-        module: Any, query: Tensor, keys: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
+        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
     ) -> Any:
         original = inner if inner is not None else _eager_function(module)
         layer = getattr(module, "layer_idx", None) if id(module) in ours else None
         wanted = layers is None or layer in layers
         # Of generation only the first step, over the whole prompt, is a forward to read.
-        if layer is None or not wanted or not query.shape[2] == keys.shape[2] > 1:
-            return original(module, query, keys, value, attention_mask, **kwargs)
-        attention = recorded[layer] = _layer_attention(module, key, query, keys, attention_mask, kwargs)
+        if layer is None or not wanted or not query.shape[2] == key.shape[2] > 1:
+            return original(module, query, key, value, attention_mask, **kwargs)
+        attention = recorded[layer] = _layer_attention(module, backend, query, key, attention_mask, kwargs)
         if stop_early and layer == last:
             raise _LastLayerReached
-        output = original(module, query, keys, value, attention_mask, **kwargs)
+        output = original(module, query, key, value, attention_mask, **kwargs)
         if observer is not None:
             observer(attention, value.detach(), output[0].detach())
         return output
 
     with _REGISTRY_LOCK:
-        inner = ALL_ATTENTION_FUNCTIONS.get(key)
-        overridden = key in ALL_ATTENTION_FUNCTIONS._local_mapping
-        ALL_ATTENTION_FUNCTIONS[key] = wrapper
+        inner = ALL_ATTENTION_FUNCTIONS.get(backend)
+        overridden = backend in ALL_ATTENTION_FUNCTIONS._local_mapping
+        ALL_ATTENTION_FUNCTIONS[backend] = wrapper
         try:
             with contextlib.suppress(_LastLayerReached):
                 yield recorded
         finally:
             if overridden:
-                ALL_ATTENTION_FUNCTIONS[key] = inner
+                ALL_ATTENTION_FUNCTIONS[backend] = inner
             else:
-                del ALL_ATTENTION_FUNCTIONS[key]
+                del ALL_ATTENTION_FUNCTIONS[backend]
 
 
 class AttentionReader:
@@ -212,16 +213,23 @@ def _run(model: Any, inputs: Mapping[str, Tensor]) -> None:
     model.eval()
     try:
         with torch.no_grad():
-            model(**inputs, use_cache=False, logits_to_keep=1)
+            model(**inputs, **_accepted(model.forward, {"use_cache": False, "logits_to_keep": 1}))
     finally:
         model.train(was_training)
+
+
+def _accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that a function takes by name; a model's own code may know fewer than transformers' does."""
+    parameters = inspect.signature(function).parameters
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return {name: value for name, value in options.items() if takes_all or name in parameters}
 
 
 def _device(model: Any) -> torch.device:
     return model.get_input_embeddings().weight.device
 
 
-def _attention_key(model: Any) -> str:
+def _attention_backend(model: Any) -> str:
     """The name that the decoder looks its attention function up by."""
     return model.config.get_text_config(decoder=True)._attn_implementation or "eager"
 
@@ -238,7 +246,7 @@ def _eager_function(module: Any) -> Callable[..., Any]:
 
 
 def _layer_attention(
-    module: Any, key: str, query: Tensor, keys: Tensor, mask: Any, kwargs: Mapping[str, Any]
+    module: Any, backend: str, query: Tensor, key: Tensor, mask: Any, kwargs: Mapping[str, Any]
 ) -> LayerAttention:
     """Everything that shapes the softmax of this call. Tensors are referred to, not copied."""
     scaling = kwargs.get("scaling")
@@ -246,7 +254,7 @@ def _layer_attention(
     common: dict[str, Any] = {
         "layer": module.layer_idx,
         "query_BHTD": query.detach(),
-        "key_BKTD": keys.detach(),
+        "key_BKTD": key.detach(),
         "scale": query.shape[-1] ** -0.5 if scaling is None else float(scaling),
         "softcap": kwargs.get("softcap"),
         "sinks_H": None if sinks is None else sinks.detach(),
@@ -255,15 +263,15 @@ def _layer_attention(
     if hasattr(mask, "mask_mod"):  # flex attention's BlockMask
         return LayerAttention(**common, mask=mask.mask_mod)
     if isinstance(mask, Tensor) and mask.ndim == 4:
-        return LayerAttention(**common, mask=mask[..., : keys.shape[2]])
+        return LayerAttention(**common, mask=mask[..., : key.shape[2]])
     is_causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    if not causal or key == "eager":  # eager attention without a mask hides nothing
+    if not causal or backend == "eager":  # eager attention without a mask hides nothing
         raise CaptureError(
             f"expected causal attention, got layer {module.layer_idx} without a mask: only decoders that read from "
             "left to right can be traced"
         )
-    if key == "sdpa":
+    if backend == "sdpa":
         return LayerAttention(**common, mask=None)
     return LayerAttention(
         **common,

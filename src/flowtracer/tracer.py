@@ -127,6 +127,11 @@ class Tracer:
 
     def _encode(self, rollout: Rollout) -> _Encoded:
         prompt_text, templated = self._prompt_text(rollout.prompt)
+        if not is_unicode(prompt_text + rollout.response):
+            raise TraceError(
+                "invalid_unicode",
+                "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
+            )
         text = encode_text(self.tokenizer, prompt_text, rollout.response, special_tokens=not templated)
         shift = text.response_start
         found = locate_answer(text.text[shift:], rollout.answer)
@@ -166,8 +171,15 @@ class Tracer:
                 "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
                 "pass the text that the model was given"
             )
+        from jinja2 import TemplateError
+
         messages = [dict(message) for message in prompt]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True), True
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            message = f"expected messages that the model's chat template takes, got {error}; see which roles it allows"
+            raise TraceError("bad_messages", message) from error
+        return text, True
 
     def _user_span(self, prompt: str | Messages, text: EncodedText) -> Span:
         if isinstance(prompt, str):
@@ -303,6 +315,15 @@ class _Encoded:
         bounds = [0, first, *(first + ends)]
         bounds[-1] = len(text.token_ids)
         return [Span(start=int(a), stop=int(b)) for a, b in pairwise(bounds) if b > a]
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: JSON may carry lone surrogates, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:
