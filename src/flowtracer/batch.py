@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import InputError
-from flowtracer.records import TokenTableWriter, safe_name
+from flowtracer.records import safe_name
+from flowtracer.token_table import TokenTableWriter
 from flowtracer.trace import Rollout, Skipped, Trace, load_trace
 from flowtracer.tracer import Tracer
 
