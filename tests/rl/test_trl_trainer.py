@@ -168,6 +168,11 @@ def test_bad_options_are_refused(tmp_path, options, message):
         make_trainer(tmp_path, config=config, **options)
 
 
+def test_options_may_come_as_json(tmp_path):
+    trainer = make_trainer(tmp_path, credit_options='{"gamma": 3.0}')
+    assert trainer.credit.gamma == 3.0
+
+
 def test_plain_config_is_refused(tmp_path):
     with pytest.raises(InputError, match="FlowGRPOConfig"):
         make_trainer(tmp_path, config=GRPOConfig)

@@ -34,6 +34,9 @@ except ImportError as error:
 class FlowGRPOConfig(GRPOConfig):
     """TRL's GRPO options, and those of credit."""
 
+    # On a command line they come as JSON, as TRL's own mappings do.
+    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "credit_options"]  # noqa: RUF012
+
     credit: str = field(default="flow", metadata={"help": "Name of a credit strategy in flowtracer.CREDITS."})
     credit_options: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the strategy, such as {'ratio': 0.4, 'gamma': 1.5}."}
@@ -69,10 +72,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             raise InputError("expected TRL's own loss, got the Liger kernel, which takes one advantage a sequence")
         if self.args.credit_at not in ("token", "prediction"):
             raise InputError(f"expected credit_at among token, prediction, got {self.args.credit_at!r}")
-        options = self.args.credit_options
-        if isinstance(options, str):
-            raise InputError(f"expected credit_options as a mapping, got {options!r}")
-        self.credit = credit or make_credit(self.args.credit, options)
+        self.credit = credit or make_credit(self.args.credit, self.args.credit_options)
         self._reader: AttentionReader | None = None
         self._probed = False
 
