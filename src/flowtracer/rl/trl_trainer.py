@@ -12,7 +12,7 @@ import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, no_type_check
+from typing import Any, cast, no_type_check
 
 import torch
 from torch import Tensor
@@ -72,7 +72,8 @@ class FlowGRPOTrainer(GRPOTrainer):
             raise InputError("expected TRL's own loss, got the Liger kernel, which takes one advantage a sequence")
         if self.args.credit_at not in ("token", "prediction"):
             raise InputError(f"expected credit_at among token, prediction, got {self.args.credit_at!r}")
-        self.credit = credit or make_credit(self.args.credit, self.args.credit_options)
+        options = cast("dict[str, Any] | None", self.args.credit_options)  # TRL has parsed what came as a string
+        self.credit = credit or make_credit(self.args.credit, options)
         self._reader: AttentionReader | None = None
         self._probed = False
 
