@@ -149,5 +149,5 @@ class AttentionPanels:
         """Rows `start..stop` over columns `0..stop`, strictly lower triangular."""
         total = self._layers[0].weights(start, stop).sum(1)
         for layer in self._layers[1:]:
-            total += layer.weights(start, stop).sum(1)
+            total += layer.weights(start, stop).sum(1).to(total.device)  # layers may lie on several GPUs
         return total.div_(self._count).tril_(start - 1)
