@@ -173,6 +173,19 @@ def test_layers_and_heads_that_do_not_exist(layers, heads):
         AttentionReader(model_of("llama"), layers, heads).read(tokens())
 
 
+def test_heads_must_be_given_for_every_layer():
+    with pytest.raises(InputError, match=r"each of the layers \[1, 2\]"):
+        AttentionReader(model_of("llama"), [1, 2], {1: [0]})
+
+
+def test_a_model_of_nan_is_refused_as_such():
+    model = build("llama", FAMILIES["llama"], "sdpa")
+    with torch.no_grad():
+        model.model.layers[0].self_attn.v_proj.weight.fill_(torch.nan)
+    with pytest.raises(CaptureError, match="NaN or infinity in layer 0"):
+        AttentionReader(model)
+
+
 def test_half_precision_model():
     model = build("llama", FAMILIES["llama"], "sdpa").bfloat16()
     expected = all_rows(AttentionReader(model_of("llama")).read(tokens()))

@@ -126,6 +126,13 @@ def test_prediction_ends_one_position_before_the_answer():
     assert trace.flow[trace.sink.start : trace.sink.stop].sum() == pytest.approx(1)
 
 
+def test_the_shortest_rollout_there_is():
+    tracer = ft.Tracer(tiny_model(), tiny_tokenizer(), at="prediction")
+    trace = tracer.trace("q", "7", answer="7")
+    assert len(trace) == 2
+    assert trace.flow.tolist() == [1.0, 0.0]
+
+
 def test_the_flow_can_start_at_the_users_message():
     tracer = ft.Tracer(tiny_model(), tiny_tokenizer(), question="user")
     trace = tracer.trace([{"role": "system", "content": "Be brief."}, *PROMPT], RESPONSES[0])

@@ -122,6 +122,8 @@ class AttentionReader:
             raise InputError(f"expected layers among {available}, got {list(self.layers)}")
         if heads is not None and not isinstance(heads, Mapping):
             heads = dict.fromkeys(self.layers, heads)
+        if heads is not None and not set(self.layers) <= set(heads):
+            raise InputError(f"expected heads for each of the layers {list(self.layers)}, got {sorted(heads)}")
         self.heads = None if heads is None else {layer: tuple(heads[layer]) for layer in self.layers}
 
     def read(
@@ -193,6 +195,11 @@ def _prove(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -
         raise CaptureError(
             f"expected causal attention, got layer {attention.layer} that attends to later tokens: only decoders that "
             "read from left to right can be traced"
+        )
+    if not bool(output_BTHD.isfinite().all()):
+        raise CaptureError(
+            f"expected finite attention, got NaN or infinity in layer {attention.layer}; check the model's weights and "
+            "its dtype"
         )
     values_BHTD = value_BKTD.repeat_interleave(heads // value_BKTD.shape[1], 1).float()
     expected_BTHD = (weights_BHTT @ values_BHTD).transpose(1, 2)

@@ -304,8 +304,8 @@ class _Encoded:
 
     @property
     def needed(self) -> int:
-        """Tokens up to the last that the flow ends in; what follows cannot carry flow."""
-        return self.sink.stop
+        """Tokens up to the last that the flow ends in; what follows cannot carry flow. A forward takes at least two."""
+        return max(self.sink.stop, 2)
 
     def step_spans(self) -> list[Span]:
         """Tokens of the prompt, then of each step of the response; a token belongs where it starts."""
