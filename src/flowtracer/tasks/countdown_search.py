@@ -77,17 +77,17 @@ def search(
             return _response(tried[:-1], attempt)
         if rng.random() < flaws.give_up * len(tried):
             closest = min(tried, key=lambda attempt: abs(attempt.value - target))
-            return _response(tried, None, closest)
+            return _response(tried, closest, declared=False)
     return _response(tried, solution)
 
 
-def _response(failed: list[Attempt], declared: Attempt | None, answer: Attempt | None = None) -> Worked:
+def _response(failed: list[Attempt], answer: Attempt, *, declared: bool = True) -> Worked:
+    """The dead ends, then the attempt that is the answer: declared to be the solution, or all that there is."""
     lines = [(f"{', '.join(attempt.equations)}, no\n", False) for attempt in failed]
-    if declared is not None:
-        lines.append((f"{', '.join(declared.equations)}, yes\n", True))
-    answer = answer or declared
-    conclusion = "" if declared else "give up\n"
-    return compose(lines, f"{conclusion}<answer>{answer.expression}</answer>")
+    if declared:
+        lines.append((f"{', '.join(answer.equations)}, yes\n", True))
+    surrender = "" if declared else "give up\n"
+    return compose(lines, f"{surrender}<answer>{answer.expression}</answer>")
 
 
 def _dead_end(numbers: Sequence[int], target: int, tried: list[Attempt], rng: Random, flaws: Flaws) -> Attempt | None:
