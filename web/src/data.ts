@@ -26,6 +26,7 @@ export interface TraceHeader {
   complete: boolean;
   model: string;
   layers: number[];
+  heads_per_edge: number;
   at: string;
   metadata: Record<string, string | number | boolean | null>;
   question: Span;
@@ -54,6 +55,12 @@ export interface TraceData extends TraceHeader {
   stepEdgeSource: Numbers;
   stepEdgeTarget: Numbers;
   stepEdgeFlow: Float32Array;
+  /** Share of the whole flow that each head of each layer gives, layer by layer; empty if it was not looked at. */
+  headFlow: Float32Array;
+  /** Places in `headFlow` of the heads that give most to the largest edges: all first ones, then all second ones. */
+  edgeHead: Numbers;
+  /** Share of the edge that each of them gives, in 255ths. */
+  edgeHeadShare: Numbers;
 }
 
 interface ArrayNote {
@@ -117,5 +124,8 @@ export async function unpackTrace(base64: string): Promise<TraceData> {
     stepEdgeSource: arrays.step_edge_source,
     stepEdgeTarget: arrays.step_edge_target,
     stepEdgeFlow: arrays.step_edge_flow as Float32Array,
+    headFlow: arrays.head_flow as Float32Array,
+    edgeHead: arrays.edge_head,
+    edgeHeadShare: arrays.edge_head_share,
   };
 }

@@ -7,6 +7,7 @@ import { download, jsonExport, pngFigure, stem, svgFigure } from "./exports";
 import { Finder } from "./finder";
 import { count, find, percent } from "./format";
 import { Graph } from "./graph";
+import { HeadList } from "./heads";
 import { listenToKeys } from "./keys";
 import { Minimap } from "./minimap";
 import { applyTheme, readPalette } from "./palette";
@@ -37,6 +38,7 @@ export async function openTracePage(): Promise<void> {
   const arcs = new ArcView(store, graph, text, levels, readPalette(), graph.edgesFor(share));
   const minimap = new Minimap(store, data, readPalette());
   const panel = new Panel(store, graph, text, (token) => ribbon.scrollTo(token));
+  new HeadList(store, graph, text);
   const show = (found: readonly number[]) => {
     ribbon.setFound(found);
     minimap.setFound(found);

@@ -27,6 +27,8 @@ HUBS = 12
 PATHS = 8
 STEP_EDGES = 6_000
 """Largest flows between sentences; beyond that many no screen has room."""
+HEADED_EDGES = 40_000
+"""Largest edges whose heads are told: all of them would double the page."""
 _LONGEST_VALUE = 500
 _DROPPED_BITS = 11
 
@@ -68,6 +70,8 @@ def pack_trace(trace: Trace) -> str:
         "step_edge_source": step_source,
         "step_edge_target": step_target,
         "step_edge_flow": step_flow,
+        "head_flow": trace.head_flow.ravel(),
+        **_heads(trace),
     }
     return pack(
         _header(trace), arrays, frozenset({"token_start", "token_stop", "edge_flow", "step_start", "step_stop"})
@@ -92,6 +96,17 @@ def utf16_offsets(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     return units[trace.offsets[:, 0]], units[trace.offsets[:, 1]]
 
 
+def _heads(trace: Trace) -> dict[str, np.ndarray]:
+    """Strongest heads of the largest edges: place of layer and head in `head_flow`, and share in 255ths."""
+    heads = trace.edge_heads[:HEADED_EDGES].astype(np.int64)
+    layer = np.searchsorted(trace.layers, heads[..., 0])
+    shares = np.rint(255 * trace.edge_head_shares[:HEADED_EDGES])
+    return {
+        "edge_head": (layer * trace.head_flow.shape[1] + heads[..., 1]).T.ravel(),
+        "edge_head_share": shares.astype(np.int64).T.ravel(),
+    }
+
+
 def _header(trace: Trace) -> dict[str, Any]:
     return {
         "text": trace.text,
@@ -103,6 +118,7 @@ def _header(trace: Trace) -> dict[str, Any]:
         "complete": trace.edges.complete,
         "model": trace.model,
         "layers": list(trace.layers),
+        "heads_per_edge": trace.edge_heads.shape[1],
         "at": trace.at,
         "metadata": _shown_metadata(trace.metadata),
         **{name: [span.start, span.stop] for name in _SPANS for span in [getattr(trace, name)]},
