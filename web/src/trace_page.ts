@@ -31,9 +31,9 @@ export async function openTracePage(): Promise<void> {
     data.length,
     data.paths.length,
   );
-  applyTheme("auto");
-
   connectHash(store);
+  applyTheme(store.state.theme);
+
   const ribbon = new Ribbon(store, graph, text, levels);
   const arcs = new ArcView(store, graph, text, levels, readPalette(), graph.edgesFor(share));
   const minimap = new Minimap(store, data, readPalette());
