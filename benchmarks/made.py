@@ -1,7 +1,7 @@
 """Traces made from text alone: attention that looks like a model's, without a model.
 
-Every token attends to what stands near, to line breaks, and to earlier mentions of itself; a seeded draw makes rows
-differ. Flow is computed from that attention as from any other.
+Every token attends to what stands near, to earlier mentions of itself, and to line breaks, of which a few are read long
+afterwards; a seeded draw makes tokens differ. Flow is computed from that attention as from any other.
 """
 
 from __future__ import annotations
@@ -102,10 +102,11 @@ def _attention(tokens: Sequence[str], seed: int) -> np.ndarray:
     kinds = np.unique([token.strip() or token for token in tokens], return_inverse=True)[1]
     breaks = np.array(["\n" in token for token in tokens], dtype=np.float32)
     weight_T = np.exp(draw.normal(0, 1.2, length)).astype(np.float32)
+    anchors_T = breaks * np.exp(draw.normal(0, 2.5, length)).astype(np.float32)
     attention_TT = np.zeros((length, length), dtype=np.float32)
     for k in range(1, length):
         distance = np.arange(k, 0, -1, dtype=np.float32)
-        row = np.exp(-distance / 12) + 6 / (distance + 40) * (kinds[:k] == kinds[k]) + 0.4 * breaks[:k] / distance
-        row = (row + 1e-4) * weight_T[:k]
+        row = np.exp(-distance / 12) + 6 / (distance + 40) * (kinds[:k] == kinds[k])
+        row = (row + 1 / length) * weight_T[:k] + anchors_T[:k] / (distance + 300)
         attention_TT[k, :k] = 0.8 * row / row.sum()
     return attention_TT

@@ -56,7 +56,7 @@ def test_the_text_is_all_there(opened, file, trace):
 def test_canvases_are_painted(opened, file):
     page = opened(file)
     page.page.wait_for_timeout(100)
-    for name in ("#minimap canvas", "#arcs-base"):
+    for name in ("#minimap-base", "#arcs-base"):
         colours = page.page.evaluate(
             "(name) => { const c = document.querySelector(name);"
             "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"

@@ -69,8 +69,8 @@ export class ArcView {
     const view = Math.round(this.store.state.to - this.store.state.from);
     this.note.textContent =
       mode === "sentences"
-        ? `${count(view)} tokens in view \u00b7 ${count(drawn)} sentence arcs; zoom in for tokens`
-        : `${count(view)} tokens in view \u00b7 ${count(drawn)} arcs`;
+        ? `${count(view)} tokens, ${count(drawn)} sentence arcs \u00b7 zoom in for tokens`
+        : `${count(view)} tokens, ${count(drawn)} arcs in view`;
   }
 
   private frame(width: number, height: number): Frame {

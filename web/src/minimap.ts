@@ -1,5 +1,6 @@
 // The whole text at a glance: density of credit, sentence ticks, the bands of prompt, reasoning and answer, what was
 // found, and a brush that is the arc view's window. Drag to brush, drag the brush to move it, double-click for all.
+// Two canvases: the text below, brush and pointer above, so that pointing redraws next to nothing.
 
 import { Surface } from "./canvas";
 import type { TraceData } from "./data";
@@ -19,6 +20,7 @@ type Drag =
 
 export class Minimap {
   private readonly surface: Surface;
+  private readonly over: Surface;
   private readonly box = find<HTMLElement>("#minimap");
   private found: readonly number[] = [];
 
@@ -27,14 +29,16 @@ export class Minimap {
     private readonly data: TraceData,
     private palette: Palette,
   ) {
-    this.surface = new Surface(find("#minimap canvas"), (context, width, height) => this.draw(context, width, height));
-    store.subscribe(() => this.surface.redraw());
+    this.surface = new Surface(find("#minimap-base"), (context, width, height) => this.draw(context, width, height));
+    this.over = new Surface(find("#minimap-over"), (context, width, height) => this.drawBrush(context, width, height));
+    store.subscribe(() => this.over.redraw());
     this.listen();
   }
 
   setPalette(palette: Palette): void {
     this.palette = palette;
     this.surface.redraw();
+    this.over.redraw();
   }
 
   setFound(found: readonly number[]): void {
@@ -65,7 +69,6 @@ export class Minimap {
     context.fillStyle = palette.path;
     for (const token of this.found) context.fillRect(x(token), 0, Math.max(1.5, x(1)), 5);
     this.drawBands(context, x, bands);
-    this.drawBrush(context, x, width, height);
   }
 
   /** Flow summed over each pixel column, on a square-root scale. */
@@ -106,13 +109,9 @@ export class Minimap {
     }
   }
 
-  private drawBrush(
-    context: CanvasRenderingContext2D,
-    x: (position: number) => number,
-    width: number,
-    height: number,
-  ): void {
+  private drawBrush(context: CanvasRenderingContext2D, width: number, height: number): void {
     const { palette } = this;
+    const x = (position: number) => (position / this.data.length) * width;
     const { from, to } = this.store.state;
     const focus = this.store.focus;
     if (focus !== null) {

@@ -19,6 +19,8 @@ const OCTAVES = 8;
 export const FOOT = 66;
 const HEAD = 10;
 const LABEL_ROWS = 2;
+/** With more tokens in view than this only hubs and the answer are named. */
+const NAMED_TOKENS = 72;
 
 export type Ink = "prompt" | "reasoning" | "answer" | "ink" | "path";
 
@@ -175,7 +177,7 @@ function hubMarks(data: TraceData, text: TokenText, from: number, to: number): M
   }));
   const [start, stop] = data.answer;
   if (stop > start) marks.push({ token: start, text: text.label(start), weight: 2000, strong: true });
-  if (to - from <= 160) {
+  if (to - from <= NAMED_TOKENS) {
     const known = new Set(marks.map((mark) => mark.token));
     for (let token = Math.floor(from); token < to; token++) {
       if (!known.has(token)) {
@@ -200,7 +202,7 @@ export function placeMarks(
     const gap = mark.strong ? 5 : 4;
     const free = (row: number) =>
       placed.every((other) => other.row !== row || x + half + gap < other.left || x - half - gap > other.right);
-    for (let row = 0; row < LABEL_ROWS; row++) {
+    for (let row = 0; row < (mark.strong ? LABEL_ROWS : 1); row++) {
       if (!free(row)) continue;
       placed.push({ mark, x, row, left: x - half, right: x + half });
       break;
