@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from flowtracer.cli import app, parse_layers
 from flowtracer.errors import InputError
 from flowtracer.trace import load_trace
+from synthetic import RIGHT, WRONG, synthetic_trace
 from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
@@ -123,16 +124,51 @@ def test_other_options_into_the_same_folder_are_refused(model, rollouts, tmp_pat
             ["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--dtype", "int7"],
             "expected dtype float32",
         ),
+        (["explain", "none.safetensors"], "expected a trace or a folder of traces"),
+        (["explain", "MODEL/tokenizer.json"], "expected a trace written by Trace.save"),
+        (["compare", "EMPTY"], "got none; write them with `flowtracer trace`"),
         (["train", "none.toml"], "expected a TOML run file"),
         (["doctor", "--model", "none.gguf"], "does not exist"),
     ],
 )
 def test_a_users_mistake_ends_with_2_and_says_what_to_do(model, rollouts, tmp_path, arguments, message):
-    places = {"MODEL": model, "OUT": str(tmp_path / "out"), "ROLLOUTS": str(rollouts)}
-    code, _, errors = flowtracer(*[places.get(a, a) for a in arguments])
+    places = {"MODEL": model, "OUT": str(tmp_path / "out"), "ROLLOUTS": str(rollouts), "EMPTY": str(tmp_path)}
+    code, _, errors = flowtracer(*[re.sub("[A-Z]+", lambda m: places.get(m[0], m[0]), a) for a in arguments])
     assert code == 2
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.fixture
+def traces(tmp_path):
+    folder = tmp_path / "made" / "traces"
+    folder.mkdir(parents=True)
+    for name, response in (("a", RIGHT), ("b", WRONG), ("c", RIGHT[:9])):
+        synthetic_trace(response, metadata={"id": name}).save(folder / f"{name}.safetensors")
+    return folder
+
+
+def test_explain(traces):
+    result = CliRunner().invoke(app, ["explain", str(traces / "a.safetensors")])
+    assert result.exit_code == 0
+    assert result.output.startswith("a: The answer 7 draws")
+    result = CliRunner().invoke(app, ["explain", str(traces.parent), "--json", "--hubs", "2"])
+    lines = [json.loads(line) for line in result.output.splitlines()]
+    assert [line["id"] for line in lines] == ["a", "b", "c"]
+    assert len(lines[0]["hubs"]) == 2
+
+
+def test_compare(traces):
+    two = [str(traces / "a.safetensors"), str(traces / "b.safetensors")]
+    result = CliRunner().invoke(app, ["compare", *two], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "part at “+” against “*”" in result.output
+    content = json.loads(CliRunner().invoke(app, ["compare", *two, "--json", "--hubs", "2"]).output)
+    assert content["divergence"]["token"] == 12
+    assert len(content["hubs_kept"]) + len(content["hubs_lost"]) == 2
+    group = json.loads(CliRunner().invoke(app, ["compare", str(traces), "--json"]).output)
+    assert [trace["id"] for trace in group["traces"]] == ["a", "b", "c"]
+    assert "3 responses" in CliRunner().invoke(app, ["compare", str(traces)]).output
 
 
 def test_unknown_command_ends_with_2():
@@ -146,7 +182,7 @@ def test_doctor(model):
     assert "transformers" in printed
 
 
-@pytest.mark.parametrize("command", [[], ["trace"], ["train"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["trace"], ["explain"], ["compare"], ["train"], ["doctor"]])
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""The command line: trace, train, doctor.
+"""The command line: trace, explain, compare, train, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -6,6 +6,7 @@ load inside commands, so that `--help` is instant.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ from flowtracer.errors import FlowTracerError, InputError
 
 if TYPE_CHECKING:
     from flowtracer.batch import Summary
+    from flowtracer.trace import Trace
 
 app = typer.Typer(
     name="flowtracer",
@@ -106,6 +108,48 @@ def trace(
 
 
 @app.command()
+def explain(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    hubs: Annotated[int, typer.Option(min=1, help="How many hubs.")] = 8,
+    paths: Annotated[int, typer.Option(min=1, help="How many paths.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each trace.")] = False,
+) -> None:
+    """Say in plain text what carried the answer: summary, hubs, strongest paths, steps, layers."""
+    from flowtracer.report.explain import explain as as_text
+    from flowtracer.report.explain import explanation
+
+    for trace in _load_traces(traces):
+        if as_json:
+            typer.echo(json.dumps(explanation(trace, hubs=hubs, paths=paths)))
+        else:
+            typer.echo(as_text(trace, hubs=hubs, paths=paths))
+
+
+@app.command()
+def compare(
+    traces: Annotated[list[Path], typer.Argument(help="Two traces of one prompt; or more, or folders of them.")],
+    hubs: Annotated[int, typer.Option(min=1, help="How many hubs of each.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
+    from flowtracer.comparison import compare as compare_two
+    from flowtracer.comparison import compare_group
+    from flowtracer.report.terminal_comparison import render_comparison, render_group
+
+    loaded = _load_traces(traces)
+    if len(loaded) == 2:
+        comparison = compare_two(*loaded, hubs=hubs)
+        content, shown = comparison.to_dict(), render_comparison(comparison)
+    else:
+        group = compare_group(loaded, hubs=hubs)
+        content, shown = group.to_dict(), render_group(group)
+    if as_json:
+        typer.echo(json.dumps(content))
+    else:
+        console.print(shown)
+
+
+@app.command()
 def train(
     run_file: Annotated[Path, typer.Argument(help="TOML run file: model, task, credit, TRL's options.")],
 ) -> None:
@@ -143,6 +187,12 @@ def doctor(
         with console.status(f"checking {model}"):
             report = check_model(model)
         console.print(_pairs(model, report))
+
+
+def _load_traces(paths: list[Path]) -> list[Trace]:
+    from flowtracer.trace import find_traces, load_trace
+
+    return [load_trace(file) for path in paths for file in find_traces(path)]
 
 
 def _load_tracer(model: str, layers: str | None, at: str, device: str | None, dtype: str | None) -> Any:

@@ -321,6 +321,23 @@ def load_trace(path: str | Path) -> Trace:
     return Trace(**header, **arrays, **spans, edges=edges, step_spans=steps, layers=layers)
 
 
+def find_traces(path: str | Path) -> list[Path]:
+    """Trace files in order: the file itself, or those of a folder and of the `traces` that a command left in it.
+
+    Raises:
+        InputError: No such file or folder, or a folder without traces.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"expected a trace or a folder of traces, got {str(path)!r}, which does not exist")
+    found = sorted([*path.glob("*.safetensors"), *(path / "traces").rglob("*.safetensors")])
+    if not found:
+        raise InputError(f"expected traces in {str(path)!r}, got none; write them with `flowtracer trace`")
+    return found
+
+
 def no_heads(edges: int, layers: int) -> dict[str, Any]:
     """The fields of a trace whose heads were not looked at."""
     return {
