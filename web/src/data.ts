@@ -21,7 +21,7 @@ export interface TraceHeader {
   summary: string;
   answer_text: string;
   answer_rule: string;
-  correct: boolean | null;
+  verdict: "right" | "wrong" | null;
   share_kept: number;
   complete: boolean;
   model: string;

@@ -155,7 +155,7 @@ function addGrouped(groups: ArcGroup[], count: number, thin: number, arc: (i: nu
     let group = found.get(key);
     if (!group) {
       const strength = 2 ** (-octave / 2);
-      group = { ink, width: 0.7 + 3.1 * strength, alpha: Math.max(0.05, 0.9 * thin * strength ** 0.8), ends: [] };
+      group = { ink, width: 0.7 + 3.1 * strength, alpha: Math.max(0.07, 0.9 * thin * strength ** 0.8), ends: [] };
       found.set(key, group);
     }
     group.ends.push(source, target);

@@ -50,7 +50,6 @@ export async function openTracePage(): Promise<void> {
   connectFold(store);
   connectExports(arcs, text, graph);
   if (store.state.token === null) ribbon.scrollToReasoning();
-  document.documentElement.dataset.ready = "yes";
 }
 
 /** One slider, in the share of the flow that is kept. */

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from flowtracer import __version__
+from flowtracer.comparison import verdict
 from flowtracer.errors import InputError
-from flowtracer.report.payload import pack_trace, share_kept, verdict
+from flowtracer.report.payload import pack_trace, share_kept
 from flowtracer.trace import Trace, printable
 
 ASSETS = Path(__file__).parent / "assets"
@@ -32,8 +33,8 @@ def trace_page(trace: Trace) -> str:
         title=page_title(trace),
         summary=one_line(trace.summary()),
         answer=one_line(trace.answer_text),
-        correct=verdict(trace),
-        gold=one_line(str(gold)) if gold is not None and verdict(trace) is False else "",
+        verdict=verdict(trace),
+        gold=one_line(str(gold)) if gold is not None and verdict(trace) == "wrong" else "",
         facts=_facts(trace),
         data=pack_trace(trace),
     )

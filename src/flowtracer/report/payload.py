@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from flowtracer.backbone import kept_share
+from flowtracer.comparison import verdict
 from flowtracer.trace import Trace
 
 HUBS = 12
@@ -78,12 +79,6 @@ def pack_trace(trace: Trace) -> str:
     )
 
 
-def verdict(trace: Trace) -> bool | None:
-    """Whether the answer is right, where the rollout's metadata say so."""
-    known = trace.metadata.get("is_correct")
-    return known if isinstance(known, bool) else None
-
-
 def share_kept(trace: Trace) -> float:
     """Share of the flow that the trace's own edges carry; 1 where none was cut."""
     return min(1.0, kept_share(trace._graph(), len(trace.edges)))
@@ -113,7 +108,7 @@ def _header(trace: Trace) -> dict[str, Any]:
         "summary": trace.summary(),
         "answer_text": trace.answer_text,
         "answer_rule": trace.answer_rule,
-        "correct": verdict(trace),
+        "verdict": verdict(trace),
         "share_kept": share_kept(trace),
         "complete": trace.edges.complete,
         "model": trace.model,
