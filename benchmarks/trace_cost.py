@@ -3,9 +3,8 @@
     python benchmarks/trace_cost.py --model smollm2 --length 1024
 
 Three calls on the same tokens take turns: a plain forward with LM head; a whole trace (truncated forward, panels,
-reach, flow, edges,
-fans); and `output_attentions=True` on eager attention, which gives the maps and nothing else. Times are
-medians, ratios are of pairs within a round; memory is the peak above the resting process.
+reach, flow, edges, fans, heads); and `output_attentions=True` on eager attention, which gives the maps and nothing
+else. Times are medians, ratios are of pairs within a round; memory is the peak above the resting process.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import statistics
 from pathlib import Path
 
 import torch
-from machine import peak_bytes, seconds, stamp
 from rich.console import Console
 from rich.table import Table
 
 from flowtracer.attention import AttentionPanels
 from flowtracer.capture import AttentionReader
-from flowtracer.flow import solve, summarise_edges, within_budget
+from flowtracer.flow import solve, summarise_edges, summarise_heads, within_budget
 from flowtracer.models import load_model
+from machine import peak_bytes, seconds, stamp
 
 
 def measure(model_name: str, length: int, rounds: int) -> dict:
@@ -36,15 +35,19 @@ def measure(model_name: str, length: int, rounds: int) -> dict:
     question, answer = torch.zeros(2, 1, length, dtype=torch.bool)
     question[:, : length // 8] = True
     answer[:, -4:] = True
-    parts: dict[str, list[float]] = {"forward": [], "panels and reach": [], "flow, edges and fans": []}
+    parts: dict[str, list[float]] = {"forward": [], "panels and reach": [], "flow, edges and fans": [], "heads": []}
 
     def trace() -> None:
         layers = []
         parts["forward"].append(seconds(lambda: layers.extend(reader.read(ids))))
-        panels = within_budget(AttentionPanels(layers))
-        found = []
+        attention = AttentionPanels(layers)
+        panels = within_budget(attention)
+        found, edges = [], []
         parts["panels and reach"].append(seconds(lambda: found.append(solve(panels, question, answer))))
-        parts["flow, edges and fans"].append(seconds(lambda: summarise_edges(panels, found[0], max_edges=100_000)))
+        parts["flow, edges and fans"].append(
+            seconds(lambda: edges.extend(s.edges for s in summarise_edges(panels, found[0], max_edges=100_000)))
+        )
+        parts["heads"].append(seconds(lambda: summarise_heads(attention, found[0], edges)))
 
     calls = {
         "plain forward": lambda: model(ids, use_cache=False),

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from flowtracer.cli import app, parse_layers
 from flowtracer.errors import InputError
 from flowtracer.trace import load_trace
+from synthetic import RIGHT, WRONG, synthetic_trace
+from test_trace import make_trace
 from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
@@ -61,7 +63,7 @@ def flowtracer(*arguments):
 
 def test_trace_a_file(model, rollouts, tmp_path):
     out = tmp_path / "out"
-    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out)
+    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out, "--html")
     assert code == 0, errors
     for expected in (
         "rollouts 7",
@@ -79,6 +81,8 @@ def test_trace_a_file(model, rollouts, tmp_path):
     assert set(pq.read_table(out / "tokens.parquet")["trace"].to_pylist()) == {file.stem for file in files}
     assert json.loads((out / "summary.json").read_text())["traced"] == 4
     assert len((out / "skipped.jsonl").read_text().splitlines()) == 3
+    assert (out / "index.html").is_file()
+    assert {file.stem for file in (out / "pages").iterdir()} == {file.stem for file in files}
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(model, rollouts, tmp_path):
@@ -123,16 +127,51 @@ def test_other_options_into_the_same_folder_are_refused(model, rollouts, tmp_pat
             ["trace", "ROLLOUTS", "--model", "MODEL", "--out", "OUT", "--dtype", "int7"],
             "expected dtype float32",
         ),
+        (["explain", "none.safetensors"], "expected a trace or a folder of traces"),
+        (["explain", "MODEL/tokenizer.json"], "expected a trace written by Trace.save"),
+        (["compare", "EMPTY"], "got none; write them with `flowtracer trace`"),
         (["train", "none.toml"], "expected a TOML run file"),
         (["doctor", "--model", "none.gguf"], "does not exist"),
     ],
 )
 def test_a_users_mistake_ends_with_2_and_says_what_to_do(model, rollouts, tmp_path, arguments, message):
-    places = {"MODEL": model, "OUT": str(tmp_path / "out"), "ROLLOUTS": str(rollouts)}
-    code, _, errors = flowtracer(*[places.get(a, a) for a in arguments])
+    places = {"MODEL": model, "OUT": str(tmp_path / "out"), "ROLLOUTS": str(rollouts), "EMPTY": str(tmp_path)}
+    code, _, errors = flowtracer(*[re.sub("[A-Z]+", lambda m: places.get(m[0], m[0]), a) for a in arguments])
     assert code == 2
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.fixture
+def traces(tmp_path):
+    folder = tmp_path / "made" / "traces"
+    folder.mkdir(parents=True)
+    for name, response in (("a", RIGHT), ("b", WRONG), ("c", RIGHT[:9])):
+        synthetic_trace(response, metadata={"id": name}).save(folder / f"{name}.safetensors")
+    return folder
+
+
+def test_explain(traces):
+    result = CliRunner().invoke(app, ["explain", str(traces / "a.safetensors")])
+    assert result.exit_code == 0
+    assert result.output.startswith("a: The answer 7 draws")
+    result = CliRunner().invoke(app, ["explain", str(traces.parent), "--json", "--hubs", "2"])
+    lines = [json.loads(line) for line in result.output.splitlines()]
+    assert [line["id"] for line in lines] == ["a", "b", "c"]
+    assert len(lines[0]["hubs"]) == 2
+
+
+def test_compare(traces):
+    two = [str(traces / "a.safetensors"), str(traces / "b.safetensors")]
+    result = CliRunner().invoke(app, ["compare", *two], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "part at “+” against “*”" in result.output
+    content = json.loads(CliRunner().invoke(app, ["compare", *two, "--json", "--hubs", "2"]).output)
+    assert content["divergence"]["token"] == 12
+    assert len(content["hubs_kept"]) + len(content["hubs_lost"]) == 2
+    group = json.loads(CliRunner().invoke(app, ["compare", str(traces), "--json"]).output)
+    assert [trace["id"] for trace in group["traces"]] == ["a", "b", "c"]
+    assert "3 responses" in CliRunner().invoke(app, ["compare", str(traces)]).output
 
 
 def test_unknown_command_ends_with_2():
@@ -146,7 +185,7 @@ def test_doctor(model):
     assert "transformers" in printed
 
 
-@pytest.mark.parametrize("command", [[], ["trace"], ["train"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["train"], ["doctor"]])
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0
@@ -162,3 +201,13 @@ def test_layers(text, layers):
 def test_bad_layers(text):
     with pytest.raises(InputError, match="expected layers such as"):
         parse_layers(text)
+
+
+def test_pages_of_saved_traces(tmp_path):
+    runner = CliRunner()
+    make_trace().save(tmp_path / "a.safetensors")
+    one = tmp_path / "one.html"
+    assert runner.invoke(app, ["page", str(tmp_path / "a.safetensors"), "--out", str(one)]).exit_code == 0
+    assert "The answer 3" in one.read_text(encoding="utf-8")
+    assert runner.invoke(app, ["page", str(tmp_path), "--out", str(tmp_path / "site")]).exit_code == 0
+    assert (tmp_path / "site" / "pages" / "a.html").is_file()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import flowtracer.trace
 from flowtracer.backbone import Edges
 from flowtracer.errors import FormatError, InputError
 from flowtracer.trace import Span, Trace, load_trace
@@ -33,6 +34,9 @@ def make_trace(text="q: 1 2 = 3", **changes):
         "edges": Edges(
             source=np.array([0, 0, 1, 2]), target=np.array([1, 2, 3, 3]), flow=np.full(4, 0.5), complete=True
         ),
+        "edge_heads": np.array([[[1, 0], [2, 1]]] * 4, dtype=np.int16),
+        "edge_head_shares": np.array([[0.5, 0.25]] * 4, dtype=np.float32),
+        "head_flow": np.array([[0.5, 0.125], [0.125, 0.25]]),
         "step_spans": (Span(start=0, stop=1), Span(start=1, stop=4)),
         "step_flow": np.array([[0.0, 1.0], [0.0, 1.0]]),
         "layers": (1, 2),
@@ -60,6 +64,17 @@ def test_save_and_load_give_back_everything(tmp_path):
     assert loaded.to_dict() == trace.to_dict()
 
 
+def test_a_trace_of_the_first_schema_is_read_without_heads(tmp_path, monkeypatch):
+    arrays = flowtracer.trace._arrays
+    by_head = ("edge_heads", "edge_head_shares", "head_flow")
+    monkeypatch.setattr(flowtracer.trace, "_arrays", lambda t: {n: a for n, a in arrays(t).items() if n not in by_head})
+    file = make_trace(schema_version=1).save(tmp_path / "t.safetensors")
+    monkeypatch.undo()
+    old = load_trace(file)
+    assert (old.edge_heads.shape, old.edge_head_shares.shape, old.head_flow.shape) == ((4, 0, 2), (4, 0), (2, 0))
+    assert load_trace(old.save(tmp_path / "new.safetensors")).to_dict() == old.to_dict()
+
+
 @pytest.mark.parametrize("text", ["</script>\x1b[2J\r\u202e123", "\ud800 lone", "", "é" * 9, "\0" * 12])
 def test_hostile_text_survives_the_disk_and_never_reaches_the_terminal(tmp_path, text):
     trace = make_trace(text=text)
@@ -73,6 +88,11 @@ def test_to_dict_is_json():
     assert content["flow"] == [1.0, 0.5, 0.5, 1.0]
     assert content["throughput"] == [2.0, 1.0, 1.0, 1.0]
     assert content["answer"] == {"start": 3, "stop": 4}
+    assert content["edge_heads"][0] == [[1, 0], [2, 1]]
+
+
+def test_layers_give_what_their_heads_give():
+    assert make_trace().layer_flow.tolist() == [0.625, 0.375]
 
 
 def test_hubs_are_reasoning_tokens_unless_the_prompt_is_asked_for():

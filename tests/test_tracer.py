@@ -1,5 +1,7 @@
 """The tracer on tiny models: what comes out is right, whatever the batch, and what cannot be traced is named."""
 
+import copy
+
 import numpy as np
 import pytest
 import sentencepiece
@@ -7,6 +9,7 @@ import torch
 from transformers import SentencePieceBackend
 
 import flowtracer as ft
+from families import EAGER_ONLY
 from flowtracer.attention import AttentionPanels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import CachedPanels, within_budget
@@ -31,7 +34,7 @@ def rollouts():
 
 def assert_same(one, other, atol=1e-6):
     np.testing.assert_array_equal(one.token_ids, other.token_ids)
-    for name in ("reach", "flow", "source", "fan_in", "fan_out", "step_flow"):
+    for name in ("reach", "flow", "source", "fan_in", "fan_out", "step_flow", "head_flow"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=atol, rtol=1e-4, err_msg=name)
 
 
@@ -69,6 +72,61 @@ def test_a_trace_is_that_of_the_eager_maps(tracer):
     result = ft.compute_flow(attention_TT, *masks, implementation="reference")
     np.testing.assert_allclose(trace.flow, result.flow_T, atol=1e-6)
     np.testing.assert_allclose(trace.throughput, result.throughput_T, atol=1e-6)
+
+
+def heads_of_eager_maps(model, trace, layers, heads):
+    """Share of each (layer, head) in every edge's capacity, and in the flow over all edges, from whole maps."""
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    with torch.no_grad():
+        maps = eager(torch.from_numpy(trace.token_ids)[None], output_attentions=True).attentions
+    by_head = np.stack([maps[layer][0, list(heads)].double().numpy() for layer in layers])
+    capacity = np.tril(by_head.sum((0, 1)), -1)
+    shares = by_head[:, :, trace.edges.target, trace.edges.source] / capacity[trace.edges.target, trace.edges.source]
+    flow = np.zeros_like(capacity)
+    flow[trace.edges.target, trace.edges.source] = trace.edges.flow
+    per_head = (by_head * np.divide(flow, capacity, out=np.zeros_like(flow), where=capacity > 0)).sum((2, 3))
+    return shares, per_head / per_head.sum()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "gemma2", "gpt_oss", "gpt2"])
+@pytest.mark.parametrize("chosen", [None, (0, 2, 3)])
+def test_heads_are_those_of_the_eager_maps(family, chosen):
+    sizes = {"n_positions": 512, "n_embd": 32, "n_layer": 4, "n_head": 4} if family == "gpt2" else {}
+    sizes |= {"num_local_experts": 2, "num_experts_per_tok": 1} if family == "gpt_oss" else {}
+    model = tiny_model(family, **sizes)
+    if family in EAGER_ONLY:
+        model.set_attn_implementation("eager")
+    tracer = ft.Tracer(model, tiny_tokenizer(), layers=[1, 3], heads=chosen)
+    together = tracer.trace_batch(rollouts())
+    for trace in (*together, tracer.trace(PROMPT, RESPONSES[1])):
+        assert trace.edges.complete
+        heads = chosen or (0, 1, 2, 3)
+        shares, flow = heads_of_eager_maps(model, trace, (1, 3), heads)
+        expected = np.sort(shares.reshape(-1, len(trace.edges)), 0)[:-4:-1].T
+        np.testing.assert_allclose(trace.edge_head_shares, expected, atol=2e-4)
+        layer, head = trace.edge_heads[..., 0], trace.edge_heads[..., 1]
+        named = shares[np.searchsorted((1, 3), layer), np.searchsorted(heads, head), np.arange(len(layer))[:, None]]
+        np.testing.assert_allclose(named, expected, atol=2e-4)
+        np.testing.assert_allclose(trace.head_flow[:, list(heads)], flow, atol=1e-5)
+        assert trace.head_flow.sum() == pytest.approx(1)
+        assert not np.delete(trace.head_flow, heads, 1).any()
+
+
+def test_flow_by_head_counts_the_edges_that_were_cut_too(tracer):
+    whole = tracer.trace(PROMPT, RESPONSES[1])
+    cut = ft.Tracer(tiny_model(), tiny_tokenizer(), max_edges=50).trace(PROMPT, RESPONSES[1])
+    np.testing.assert_allclose(cut.head_flow, whole.head_flow, atol=1e-6)
+    np.testing.assert_array_equal(cut.edge_heads, whole.edge_heads[:50])
+
+
+def test_heads_that_nobody_asked_for_are_not_looked_at():
+    trace = ft.Tracer(tiny_model(), tiny_tokenizer(), heads_per_edge=0).trace(PROMPT, RESPONSES[1])
+    assert trace.edge_heads.shape == (len(trace.edges), 0, 2)
+    assert not trace.head_flow.size
+    few = ft.Tracer(tiny_model(), tiny_tokenizer(), layers=[1], heads=[2], heads_per_edge=3).trace(PROMPT, RESPONSES[1])
+    assert few.edge_heads[0].tolist() == [[1, 2]]
+    np.testing.assert_allclose(few.edge_head_shares, 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3_text", "gpt2"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flowtracer.comparison import Comparison, GroupComparison, compare, compare_group
     from flowtracer.credit import CREDITS, credit_weights
     from flowtracer.flow import FlowResult, compute_flow
     from flowtracer.tasks import TASKS
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CREDITS": "credit",
+    "Comparison": "comparison",
     "FlowResult": "flow",
+    "GroupComparison": "comparison",
     "Rollout": "trace",
     "Skipped": "trace",
     "Span": "trace",
     "TASKS": "tasks",
     "Trace": "trace",
     "Tracer": "tracer",
+    "compare": "comparison",
+    "compare_group": "comparison",
     "compute_flow": "flow",
     "credit_weights": "credit",
     "load_trace": "trace",
@@ -34,12 +39,16 @@ _HOME = {
 __all__ = [
     "CREDITS",
     "TASKS",
+    "Comparison",
     "FlowResult",
+    "GroupComparison",
     "Rollout",
     "Skipped",
     "Span",
     "Trace",
     "Tracer",
+    "compare",
+    "compare_group",
     "compute_flow",
     "credit_weights",
     "load_trace",

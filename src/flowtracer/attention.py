@@ -8,7 +8,7 @@ log-sum-exp has to be stored, and no map of a head outlives its panel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +40,13 @@ class LayerAttention:
     sinks_H: Float[Tensor, " H"] | None = None
     """A learned extra logit of each head; it takes its share of the softmax and is no token."""
     position_bias: Float[Tensor, "#B #H T T"] | None = None
+    chosen: tuple[int, ...] | None = None
+    """Which of the layer's heads these are; None: all."""
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """The layer's own numbers of these heads."""
+        return tuple(range(self.query_BHTD.shape[1])) if self.chosen is None else self.chosen
 
     def scores(self, start: int, stop: int) -> Float[Tensor, "B H P C"]:
         """Masked logits of rows `start..stop` over columns `0..stop`; -inf where attention is not allowed."""
@@ -98,7 +105,7 @@ class LayerAttention:
 
     def with_heads(self, heads: Sequence[int]) -> LayerAttention:
         """Only the chosen heads."""
-        count = self.query_BHTD.shape[1]
+        count = len(self.heads)
         if not heads or not all(0 <= h < count for h in heads):
             raise InputError(f"expected heads of layer {self.layer} within 0..{count - 1}, got {list(heads)}")
         index = torch.tensor(list(heads), device=self.query_BHTD.device)
@@ -109,6 +116,7 @@ class LayerAttention:
         }
         return replace(
             self,
+            chosen=tuple(self.heads[h] for h in heads),
             query_BHTD=self.query_BHTD[:, index],
             key_BKTD=self.key_BKTD[:, index // (count // self.key_BKTD.shape[1])],
             sinks_H=None if self.sinks_H is None else self.sinks_H[index],
@@ -141,7 +149,7 @@ class AttentionPanels:
         query_BHTD = self._layers[0].query_BHTD
         self.batch, heads, self.length, _ = query_BHTD.shape
         self.device = query_BHTD.device
-        self._count = sum(layer.query_BHTD.shape[1] for layer in self._layers)
+        self.head_counts = tuple(len(layer.heads) for layer in self._layers)
         fitting = _PANEL_BYTES // (4 * self.batch * heads * self.length)
         self.panel_rows = panel_rows or max(16, min(128, fitting // 16 * 16))
 
@@ -150,4 +158,8 @@ class AttentionPanels:
         total = self._layers[0].weights(start, stop).sum(1)
         for layer in self._layers[1:]:
             total += layer.weights(start, stop).sum(1).to(total.device)  # layers may lie on several GPUs
-        return total.div_(self._count).tril_(start - 1)
+        return total.div_(sum(self.head_counts)).tril_(start - 1)
+
+    def head_rows(self, start: int, stop: int) -> Iterator[Float[Tensor, "B H P C"]]:
+        """Rows `start..stop` over columns `0..stop` of each layer's heads, one layer after another."""
+        return (layer.weights(start, stop) for layer in self._layers)

@@ -1,4 +1,4 @@
-"""The command line: trace, train, doctor.
+"""The command line: trace, page, explain, compare, train, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -7,6 +7,7 @@ load inside commands, so that `--help` is instant.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ from flowtracer.errors import FlowTracerError, InputError
 if TYPE_CHECKING:
     from flowtracer.batch import Summary
     from flowtracer.demo import Change
+    from flowtracer.trace import Trace
 
 app = typer.Typer(
     name="flowtracer",
@@ -72,6 +74,7 @@ def trace(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one forward, padding included.")] = 4096,
+    html: Annotated[bool, typer.Option("--html", help="Write pages as well: OUT/index.html.")] = False,
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
 
@@ -104,7 +107,71 @@ def trace(
         console.print(load_trace(file))
     console.rule()
     console.print(_summary_table(summary, seconds, summary.traced - held))
+    if html:
+        from flowtracer.report.site import read_skipped, write_site
+
+        with console.status("writing pages"):
+            write_site(folder.files(), out, read_skipped(out / "skipped.jsonl"), title=rollouts.name)
     console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
+
+
+@app.command()
+def page(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="A file for one trace; for several a folder, with index.html.")],
+) -> None:
+    """Write pages that open offline by a double click: one trace as one file, several as an index over their pages."""
+    from flowtracer.report.site import write_site
+    from flowtracer.trace import find_traces, load_trace
+
+    files = [file for path in traces for file in find_traces(path)]
+    if len(files) == 1 and out.suffix == ".html":
+        written = load_trace(files[0]).to_html(out)
+    else:
+        written = write_site(files, out, title=traces[0].resolve().name if len(traces) == 1 else "Traces")
+    console.print(Text(f"written to {written}", style="dim"), soft_wrap=True)
+
+
+@app.command()
+def explain(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    hubs: Annotated[int, typer.Option(min=1, help="How many hubs.")] = 8,
+    paths: Annotated[int, typer.Option(min=1, help="How many paths.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each trace.")] = False,
+) -> None:
+    """Say in plain text what carried the answer: summary, hubs, strongest paths, steps, layers."""
+    from flowtracer.report.explain import explain as as_text
+    from flowtracer.report.explain import explanation
+
+    for trace in _load_traces(traces):
+        if as_json:
+            typer.echo(json.dumps(explanation(trace, hubs=hubs, paths=paths)))
+        else:
+            typer.echo(as_text(trace, hubs=hubs, paths=paths))
+
+
+@app.command()
+def compare(
+    traces: Annotated[list[Path], typer.Argument(help="Two traces of one prompt; or more, or folders of them.")],
+    hubs: Annotated[int, typer.Option(min=1, help="How many hubs of each.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
+    from flowtracer.comparison import compare as compare_two
+    from flowtracer.comparison import compare_group
+    from flowtracer.report.terminal_comparison import render_comparison, render_group
+
+    loaded = _load_traces(traces)
+    if len(loaded) == 2:
+        comparison = compare_two(*loaded, hubs=hubs)
+        content, shown = comparison.to_dict(), render_comparison(comparison)
+    else:
+        group = compare_group(loaded, hubs=hubs)
+        content, shown = group.to_dict(), render_group(group)
+    if as_json:
+        typer.echo(json.dumps(content))
+    else:
+        console.print(shown)
 
 
 @app.command()
@@ -192,6 +259,12 @@ def doctor(
         with console.status(f"checking {model}"):
             report = check_model(model)
         console.print(_pairs(model, report))
+
+
+def _load_traces(paths: list[Path]) -> list[Trace]:
+    from flowtracer.trace import find_traces, load_trace
+
+    return [load_trace(file) for path in paths for file in find_traces(path)]
 
 
 def _load_tracer(model: str, layers: str | None, at: str, device: str | None, dtype: str | None) -> Any:

@@ -10,6 +10,7 @@ P     rows of a panel: a slab of consecutive rows of a T x T matrix
 C     columns of a panel: every token before its last row
 S     steps: sentences or lines of a response, the prompt as step 0
 E     edges of a graph on tokens
+L     decoder layers whose attention is read
 H     attention heads
 K     key-value heads, where queries share keys
 D     width of a head

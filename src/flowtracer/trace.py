@@ -21,7 +21,8 @@ from flowtracer.backbone import Path as TokenPath
 from flowtracer.errors import FormatError, InputError
 from flowtracer.shapes import Bool, Float, Int, ndarray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added the heads of edges and the flow by head; traces of 1 are read without them."""
 
 _LABEL_LENGTH = 20
 
@@ -115,6 +116,13 @@ class Trace:
     """Effective number of tokens handed on to: exp of the entropy of the outflow."""
     edges: Edges
     """Edges of largest flow, largest first."""
+    edge_heads: Int[ndarray, "E N 2"]
+    """[decoder layer, head] of the heads that give most to each edge's capacity, largest first; none if unasked."""
+    edge_head_shares: Float[ndarray, "E N"]
+    """Share of the edge's capacity that each of them gives."""
+    head_flow: Float[ndarray, "L H"]
+    """Share of the flow along all edges, kept or not, that each head of each of `layers` gives; sums to 1. 0 where a
+    head was not chosen."""
     step_spans: tuple[Span, ...]
     """Tokens of each step; step 0 is the prompt."""
     step_flow: Float[ndarray, "S S"]
@@ -139,6 +147,11 @@ class Trace:
     def throughput(self) -> Float[ndarray, " T"]:
         """tau: inflow plus outflow; 2 f off the answer, f on it."""
         return np.where(self.sink.mask(len(self)), 1.0, 2.0) * self.flow
+
+    @property
+    def layer_flow(self) -> Float[ndarray, " L"]:
+        """Share of the flow along all edges that each of `layers` gives; sums to 1."""
+        return self.head_flow.sum(1)
 
     def hubs(self, n: int = 5, *, prompt: bool = False) -> list[Hub]:
         """Tokens of highest throughput in the reasoning; with `prompt`, in the prompt as well. Never the answer."""
@@ -252,8 +265,26 @@ class Trace:
     def _graph(self) -> TokenGraph:
         return TokenGraph(edges=self.edges, flow=self.flow, source=self.source, sink=self.sink.mask(len(self)))
 
+    # The arrows that run back: a trace shows itself, and what it looks like is the report's business.
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page that opens offline by a double click; the folder must exist."""
+        from flowtracer.report.html import trace_page, write_page
+
+        return write_page(path, trace_page(self))
+
+    def show(self) -> None:
+        """Show the page: in the notebook where there is one, else in the browser."""
+        from flowtracer.report.html import show
+
+        show(self)
+
+    def _repr_html_(self) -> str:
+        from flowtracer.report.html import framed, trace_page
+
+        return framed(trace_page(self))
+
     def __rich__(self) -> Any:
-        # The one arrow that runs back: a trace shows itself, and what it looks like is the report's business.
         from flowtracer.report.terminal import render
 
         return render(self)
@@ -277,6 +308,7 @@ def load_trace(path: str | Path) -> Trace:
         raise FormatError(
             f"expected a trace of schema {SCHEMA_VERSION} or older, got {header['schema_version']}; update flowtracer"
         )
+    header["schema_version"] = SCHEMA_VERSION
     edges = Edges(
         **{name: arrays.pop(f"edge_{name}") for name in ("source", "target", "flow")},
         complete=header.pop("edges_complete"),
@@ -284,7 +316,35 @@ def load_trace(path: str | Path) -> Trace:
     steps = tuple(Span(start=int(start), stop=int(stop)) for start, stop in arrays.pop("steps"))
     spans: dict[str, Any] = {name: Span(**header.pop(name)) for name in _SPANS}
     layers = tuple(header.pop("layers"))
+    if "head_flow" not in arrays:
+        arrays |= no_heads(len(edges), len(layers))
     return Trace(**header, **arrays, **spans, edges=edges, step_spans=steps, layers=layers)
+
+
+def find_traces(path: str | Path) -> list[Path]:
+    """Trace files in order: the file itself, or those of a folder and of the `traces` that a command left in it.
+
+    Raises:
+        InputError: No such file or folder, or a folder without traces.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"expected a trace or a folder of traces, got {str(path)!r}, which does not exist")
+    found = sorted([*path.glob("*.safetensors"), *(path / "traces").rglob("*.safetensors")])
+    if not found:
+        raise InputError(f"expected traces in {str(path)!r}, got none; write them with `flowtracer trace`")
+    return found
+
+
+def no_heads(edges: int, layers: int) -> dict[str, Any]:
+    """The fields of a trace whose heads were not looked at."""
+    return {
+        "edge_heads": np.zeros((edges, 0, 2), dtype=np.int16),
+        "edge_head_shares": np.zeros((edges, 0), dtype=np.float32),
+        "head_flow": np.zeros((layers, 0)),
+    }
 
 
 def printable(text: str) -> str:
@@ -307,8 +367,9 @@ def _header(trace: Trace) -> dict[str, Any]:
 
 def _arrays(trace: Trace) -> dict[str, np.ndarray]:
     names = ("token_ids", "offsets", "reach", "flow", "source", "fan_in", "fan_out", "step_flow")
+    by_head = ("edge_heads", "edge_head_shares", "head_flow")
     return {
-        **{name: getattr(trace, name) for name in names},
+        **{name: getattr(trace, name) for name in (*names, *by_head)},
         "steps": np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2),
         **{f"edge_{name}": getattr(trace.edges, name) for name in ("source", "target", "flow")},
     }

@@ -2,7 +2,8 @@
 
 1. Encode prompt and response with exact character offsets; locate the answer and the steps on the text.
 2. Run the model on the tokens up to the answer's last, and only up to the last chosen layer.
-3. Average attention over heads and layers a panel at a time, solve for reach and flow, and read off the edges.
+3. Average attention over heads and layers a panel at a time, solve for reach and flow, and read off the edges and the
+   heads that carry them.
 
 Rollouts of similar length run together, padded on the right or packed into one row; the numbers are those of each one
 alone. A rollout that cannot be traced becomes a `Skipped` with a named reason and never stops a batch.
@@ -23,11 +24,19 @@ from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader, Heads
 from flowtracer.errors import CaptureError, InputError, TraceError
-from flowtracer.flow import EdgeSummary, Solution, solve, summarise_edges, within_budget
+from flowtracer.flow import (
+    EdgeSummary,
+    HeadSummary,
+    Solution,
+    solve,
+    summarise_edges,
+    summarise_heads,
+    within_budget,
+)
 from flowtracer.models import load_model
 from flowtracer.offsets import token_offsets, tokens_overlapping
 from flowtracer.shapes import ndarray
-from flowtracer.trace import Rollout, Skipped, Span, Trace
+from flowtracer.trace import Rollout, Skipped, Span, Trace, no_heads
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -44,6 +53,8 @@ class Tracer:
             one before, whose hidden states predict them.
         question: Where the flow starts: the whole "prompt", as in the paper, or the last "user" message alone.
         max_edges: Largest edges that a trace keeps.
+        heads_per_edge: For how many heads a trace says what they give to each kept edge; 0 to look at no head, which
+            saves one pass over the attention.
 
     Raises:
         CaptureError: The model's attention cannot be read.
@@ -60,6 +71,7 @@ class Tracer:
         at: str = "token",
         question: str = "prompt",
         max_edges: int = 100_000,
+        heads_per_edge: int = 3,
     ) -> None:
         for name, value, choices in (
             ("at", at, ("token", "prediction")),
@@ -73,6 +85,7 @@ class Tracer:
         self.at = at
         self.question = question
         self.max_edges = max_edges
+        self.heads_per_edge = heads_per_edge
 
     @classmethod
     def from_pretrained(cls, name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> Tracer:
@@ -225,7 +238,8 @@ class Tracer:
         return results
 
     def _solve(self, layers: list[LayerAttention], batch: list[_Encoded]) -> list[Trace | Skipped]:
-        panels = within_budget(AttentionPanels(layers))
+        attention = AttentionPanels(layers)
+        panels = within_budget(attention)
         shape = (panels.batch, panels.length)
         question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=panels.device)
         steps_BT = torch.zeros(shape, dtype=torch.long, device=panels.device)
@@ -237,10 +251,24 @@ class Tracer:
                 steps_BT[row, span.start : span.stop] = step
         solution = solve(panels, question_BT, answer_BT)
         summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps_BT=steps_BT)
-        return [self._result(item, spans[row], solution, row, summaries[row]) for row, item in enumerate(batch)]
+        edges = [summary.edges for summary in summaries]
+        if self.heads_per_edge:
+            by_head = summarise_heads(attention, solution, edges, heads_per_edge=self.heads_per_edge)
+            heads = [_head_fields(summary, layers) for summary in by_head]
+        else:
+            heads = [no_heads(len(kept), len(layers)) for kept in edges]
+        return [
+            self._result(item, spans[row], solution, row, summaries[row], heads[row]) for row, item in enumerate(batch)
+        ]
 
     def _result(
-        self, item: _Encoded, steps: list[Span], solution: Solution, row: int, summary: EdgeSummary
+        self,
+        item: _Encoded,
+        steps: list[Span],
+        solution: Solution,
+        row: int,
+        summary: EdgeSummary,
+        heads: dict[str, Any],
     ) -> Trace | Skipped:
         if not bool(solution.finite_B[row]):
             message = "expected finite attention, got NaN or infinity; check the model's weights and its dtype"
@@ -272,6 +300,7 @@ class Tracer:
             fan_in=whole(summary.fan_in),
             fan_out=whole(summary.fan_out),
             edges=summary.edges,
+            **heads,
             step_spans=tuple(steps),
             step_flow=np.pad(step_flow, (0, len(steps) - len(step_flow))),
             layers=self.reader.layers,
@@ -357,6 +386,21 @@ def _token_span(offsets: ndarray, span: CharSpan) -> Span:
             "expected tokens that spell the answer, got none: the tokenizer drops its characters",
         )
     return Span(start=found.start, stop=found.stop)
+
+
+def _head_fields(summary: HeadSummary, layers: list[LayerAttention]) -> dict[str, Any]:
+    """Heads under the model's own numbers, whichever of them were chosen."""
+    width = 1 + max(head for layer in layers for head in layer.heads)
+    numbers = np.zeros((len(layers), width, 2), dtype=np.int16)
+    head_flow = np.zeros((len(layers), width))
+    for group, layer in enumerate(layers):
+        numbers[group, : len(layer.heads)] = [(layer.layer, head) for head in layer.heads]
+        head_flow[group, list(layer.heads)] = summary.head_flow[group]
+    return {
+        "edge_heads": numbers[summary.edge_heads[..., 0], summary.edge_heads[..., 1]],
+        "edge_head_shares": summary.edge_head_shares,
+        "head_flow": head_flow / max(head_flow.sum(), np.finfo(float).tiny),
+    }
 
 
 def _batches(items: list[tuple[int, _Encoded]], max_tokens: int, pack: bool) -> Iterator[list[tuple[int, _Encoded]]]:

@@ -15,6 +15,7 @@ from flowtracer.errors import InputError
 from flowtracer.flow import panels as _panels
 from flowtracer.flow import reference as _reference
 from flowtracer.flow.edges import EdgeSummary, summarise_edges
+from flowtracer.flow.heads import HeadPanelSource, HeadSummary, summarise_heads
 from flowtracer.flow.panels import CachedPanels, MatrixPanels
 from flowtracer.flow.solution import PanelSource, Solution
 from flowtracer.shapes import Float
@@ -23,12 +24,15 @@ __all__ = [
     "CachedPanels",
     "EdgeSummary",
     "FlowResult",
+    "HeadPanelSource",
+    "HeadSummary",
     "MatrixPanels",
     "PanelSource",
     "Solution",
     "compute_flow",
     "solve",
     "summarise_edges",
+    "summarise_heads",
     "token_graph",
     "within_budget",
 ]
