@@ -231,7 +231,7 @@ def shared_prefix(a: Trace, b: Trace) -> int:
 
 
 def verdict(trace: Trace) -> str | None:
-    """ "right" or "wrong", where the rollout was graded."""
+    """Whether it is "right" or "wrong", where the rollout was graded."""
     correct = trace.metadata.get("is_correct")
     return None if correct is None else "right" if correct else "wrong"
 
