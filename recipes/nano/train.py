@@ -6,9 +6,8 @@
 2. They are cut into micro-batches of about equal token counts and few widths, so that compilation happens once a
    width; a step accumulates a few.
 3. AdamW, forwards in bfloat16, weights in float32. The learning rate rises, stays, and falls over the last fifth.
-4. Countdown's teacher goes through `data.STAGES`: random attempts over the first third, attempts that aim at the
-   target, and over the last fifth one with flaws. The skill takes long to learn and the flaws do not, so other flaws
-   need only that last fifth again.
+4. Countdown's teacher is perfect until then, and over the last fifth has its flaws (`data.STAGES`). The skill takes
+   long to learn and the flaws do not, so other flaws need only that last fifth again.
 
 Eager attention is chosen by measurement: at these lengths PyTorch's fused attention on a CPU takes most of a step,
 backward above all.
@@ -19,8 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-WIDTHS = (40, 64, 88, 120, 176)
+WIDTHS = (64, 88, 124, 180)
 TOKENS = 4096  # of a micro-batch: larger ones leave the cache
 POOL = 1024  # examples drawn at once, to be sorted by width
 
@@ -42,8 +40,8 @@ def main() -> None:
     """Train, with a checkpoint every so often."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--accumulate", type=int, default=4, help="micro-batches of a step")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--accumulate", type=int, default=2, help="micro-batches of a step")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-steps", type=int, default=100)
@@ -58,7 +56,7 @@ def main() -> None:
     start = restore(options.out, model, optimizer)
     forward = torch.compile(model, dynamic=False)
     plan = Plan(steps=options.steps)
-    batches = stream(tokenizer, options.seed, start * options.accumulate, plan.stages(options.accumulate))
+    batches = stream(tokenizer, options.seed, start * options.accumulate, plan.steady * options.accumulate)
     began, tokens = time.time(), 0
     for step in range(start, options.steps):
         for group in optimizer.param_groups:
@@ -99,11 +97,11 @@ def configuration(tokenizer: Any) -> Qwen3Config:
     )
 
 
-def stream(tokenizer: Any, seed: int, start: int, stages: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Micro-batches of ids and labels from number `start` on; `stages` are the numbers at which the stages begin."""
+def stream(tokenizer: Any, seed: int, start: int, flawed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Micro-batches of ids and labels from number `start` on; from number `flawed` on, the teacher errs."""
     number, pool = 0, 0
     while True:
-        teacher = STAGES[bisect_right(stages, number) - 1]
+        teacher = STAGES[number >= flawed]
         for batch in micro_batches(list(examples(tokenizer, POOL, seed=f"{seed} {pool}", teacher=teacher)), seed=pool):
             if number >= start:
                 yield batch
@@ -147,10 +145,6 @@ class Plan:
     def steady(self) -> int:
         """The step at which the learning rate begins to fall."""
         return round(0.8 * self.steps)
-
-    def stages(self, accumulate: int) -> tuple[int, int, int]:
-        """The micro-batches at which the teacher's stages begin."""
-        return (0, self.steps // 3 * accumulate, self.steady * accumulate)
 
     def learning_rate(self, step: int) -> float:
         """Share of the peak."""

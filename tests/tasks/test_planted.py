@@ -15,7 +15,7 @@ TASKS = [Planted(chains=2, length=2), Planted(), Planted(chains=3, length=4)]
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_the_prompt_alone_determines_the_answer(task):
     for problem in task.problems("test", 50):
-        statements, goal = re.fullmatch(r"(.*)\. Find ([a-z])\.", problem.prompt[0]["content"]).groups()
+        statements, goal = re.fullmatch(r"(.*)\. ([a-z]) is \?", problem.prompt[0]["content"]).groups()
         definitions = dict(statement.split("=") for statement in statements.split("; "))
         assert len(definitions) == task.chains * task.length
 
