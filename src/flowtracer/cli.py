@@ -153,10 +153,13 @@ def compare(
     traces: Annotated[list[Path], typer.Argument(help="Two traces of one prompt; or more, or folders of them.")],
     hubs: Annotated[int, typer.Option(min=1, help="How many hubs of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
 ) -> None:
     """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
     from flowtracer.comparison import compare as compare_two
     from flowtracer.comparison import compare_group
+    from flowtracer.report.compare_page import comparison_page, group_page
+    from flowtracer.report.html import write_page
     from flowtracer.report.terminal_comparison import render_comparison, render_group
 
     loaded = _load_traces(traces)
@@ -166,6 +169,8 @@ def compare(
     else:
         group = compare_group(loaded, hubs=hubs)
         content, shown = group.to_dict(), render_group(group)
+    if html is not None:
+        write_page(html, comparison_page(comparison) if len(loaded) == 2 else group_page(group))
     if as_json:
         typer.echo(json.dumps(content))
     else:

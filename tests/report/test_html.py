@@ -40,7 +40,7 @@ def opened(packed):
 
 def test_what_is_packed_comes_out():
     whole = np.array([3, 70_000, 5])
-    floats = np.array([0.0, 1.0, 1e-30, 0.3])
+    floats = np.array([0.0, 1.0, 1e-30, 0.3, -0.7])
     falling = np.array([0.5, 0.25, 1e-9])
     header, arrays = opened(pack({"a": "\ud800é"}, {"w": whole, "f": floats, "g": falling}, frozenset({"w", "g"})))
     assert header["a"] == "\ud800é"

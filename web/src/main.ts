@@ -1,5 +1,7 @@
 // One bundle for every page; the body says which it is.
 
+import { openComparePage } from "./compare_page";
+import { openGroupPage } from "./group_page";
 import { openIndexPage } from "./index_page";
 import { applyTheme } from "./palette";
 import styles from "./page.css";
@@ -12,6 +14,8 @@ document.adoptedStyleSheets = [sheet];
 applyTheme(/(?:^#|&)theme=(light|dark)/.exec(location.hash)?.[1] as "light" | "dark" | undefined ?? "auto");
 
 const pages: Record<string, () => void | Promise<void>> = {
+  compare: openComparePage,
+  group: openGroupPage,
   index: openIndexPage,
   trace: openTracePage,
 };

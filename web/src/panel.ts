@@ -4,7 +4,7 @@ import { regionOf, stepOf } from "./credit";
 import { count, element, find, percent } from "./format";
 import type { Graph } from "./graph";
 import type { Store } from "./state";
-import { shown, cut, type TokenText } from "./text";
+import { cut, shown, type TokenText } from "./text";
 
 const LISTED = 5;
 const BEAT = 650;

@@ -49,9 +49,10 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], ordered: f
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")
 
 
-def pack_trace(trace: Trace) -> str:
-    """Everything that the page of one trace shows."""
-    edges = trace.edges
+def pack_trace(trace: Trace, most_edges: int | None = None) -> str:
+    """Everything that the page of one trace shows; arcs of the largest `most_edges` edges alone, or of all."""
+    edges = trace.edges if most_edges is None else trace.edges.top(most_edges)
+    headed = min(len(edges), HEADED_EDGES)
     starts, stops = utf16_offsets(trace)
     steps = np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2)
     step_source, step_target, step_flow = _largest_exchanges(trace)
@@ -72,7 +73,7 @@ def pack_trace(trace: Trace) -> str:
         "step_edge_target": step_target,
         "step_edge_flow": step_flow,
         "head_flow": trace.head_flow.ravel(),
-        **_heads(trace),
+        **_heads(trace, headed),
     }
     return pack(
         _header(trace), arrays, frozenset({"token_start", "token_stop", "edge_flow", "step_start", "step_stop"})
@@ -91,11 +92,11 @@ def utf16_offsets(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     return units[trace.offsets[:, 0]], units[trace.offsets[:, 1]]
 
 
-def _heads(trace: Trace) -> dict[str, np.ndarray]:
+def _heads(trace: Trace, edges: int) -> dict[str, np.ndarray]:
     """Strongest heads of the largest edges: place of layer and head in `head_flow`, and share in 255ths."""
-    heads = trace.edge_heads[:HEADED_EDGES].astype(np.int64)
+    heads = trace.edge_heads[:edges].astype(np.int64)
     layer = np.searchsorted(trace.layers, heads[..., 0])
-    shares = np.rint(255 * trace.edge_head_shares[:HEADED_EDGES])
+    shares = np.rint(255 * trace.edge_head_shares[:edges])
     return {
         "edge_head": (layer * trace.head_flow.shape[1] + heads[..., 1]).T.ravel(),
         "edge_head_share": shares.astype(np.int64).T.ravel(),
