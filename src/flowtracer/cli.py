@@ -1,4 +1,4 @@
-"""The command line: trace, explain, compare, train, doctor.
+"""The command line: trace, explain, compare, plot, train, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -147,6 +147,33 @@ def compare(
         typer.echo(json.dumps(content))
     else:
         console.print(shown)
+
+
+@app.command()
+def plot(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the figures.")],
+    figure: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated. All by default.")] = None,
+    suffix: Annotated[list[str] | None, typer.Option("--format", help="svg, pdf, png; may be repeated.")] = None,
+    each: Annotated[bool, typer.Option(help="Each trace for itself too, in a folder of its name.")] = False,
+) -> None:
+    """Draw figures for papers: flow over positions, concentration, kinds of tokens, layers, step to step.
+
+    Of one trace they show its tokens and steps; of many, means and spread, right and wrong apart where graded.
+    """
+    from flowtracer.report.plots import FORMATS, write_plots
+    from flowtracer.trace import find_traces, load_trace
+
+    files = [file for path in traces for file in find_traces(path)]
+    loaded = [load_trace(file) for file in files]
+    drawings = [(loaded, out)]
+    if each and len(loaded) > 1:
+        drawings += [([trace], out / file.stem) for trace, file in zip(loaded, files, strict=True)]
+    with _progress("drawing", len(drawings)) as progress:
+        for chosen, folder in drawings:
+            write_plots(chosen, folder, names=figure, formats=suffix or FORMATS)
+            progress.advance(progress.task_ids[0])
+    console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
 
 
 @app.command()
