@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test lint types unit demo bench clean
+.PHONY: test lint types unit demo bench page screenshots clean
 
 test: lint types unit
 
@@ -26,6 +26,16 @@ demo: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/trace_cost.py
+	$(BIN)/python benchmarks/page.py
+
+# The bundle of the page, from web/; needs node. Only whoever changes web/ runs this.
+page:
+	npm ci --prefix web --no-audit --no-fund
+	npm run build --prefix web
+
+screenshots: $(VENV)/.ready
+	scripts/browser.sh
+	$(BIN)/python scripts/screenshots.py
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

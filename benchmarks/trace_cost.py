@@ -15,7 +15,6 @@ import statistics
 from pathlib import Path
 
 import torch
-from machine import peak_bytes, seconds, stamp
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from flowtracer.attention import AttentionPanels
 from flowtracer.capture import AttentionReader
 from flowtracer.flow import solve, summarise_edges, summarise_heads, within_budget
 from flowtracer.models import load_model
+from machine import peak_bytes, seconds, stamp
 
 
 def measure(model_name: str, length: int, rounds: int) -> dict:

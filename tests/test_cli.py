@@ -14,6 +14,7 @@ from flowtracer.cli import app, parse_layers
 from flowtracer.errors import InputError
 from flowtracer.trace import load_trace
 from synthetic import RIGHT, WRONG, synthetic_trace
+from test_trace import make_trace
 from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
@@ -62,7 +63,7 @@ def flowtracer(*arguments):
 
 def test_trace_a_file(model, rollouts, tmp_path):
     out = tmp_path / "out"
-    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out)
+    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out, "--html")
     assert code == 0, errors
     for expected in (
         "rollouts 7",
@@ -80,6 +81,8 @@ def test_trace_a_file(model, rollouts, tmp_path):
     assert set(pq.read_table(out / "tokens.parquet")["trace"].to_pylist()) == {file.stem for file in files}
     assert json.loads((out / "summary.json").read_text())["traced"] == 4
     assert len((out / "skipped.jsonl").read_text().splitlines()) == 3
+    assert (out / "index.html").is_file()
+    assert {file.stem for file in (out / "pages").iterdir()} == {file.stem for file in files}
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(model, rollouts, tmp_path):
@@ -194,7 +197,7 @@ def test_doctor(model):
     assert "transformers" in printed
 
 
-@pytest.mark.parametrize("command", [[], ["trace"], ["explain"], ["compare"], ["plot"], ["train"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["train"], ["doctor"]])
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0
@@ -210,3 +213,13 @@ def test_layers(text, layers):
 def test_bad_layers(text):
     with pytest.raises(InputError, match="expected layers such as"):
         parse_layers(text)
+
+
+def test_pages_of_saved_traces(tmp_path):
+    runner = CliRunner()
+    make_trace().save(tmp_path / "a.safetensors")
+    one = tmp_path / "one.html"
+    assert runner.invoke(app, ["page", str(tmp_path / "a.safetensors"), "--out", str(one)]).exit_code == 0
+    assert "The answer 3" in one.read_text(encoding="utf-8")
+    assert runner.invoke(app, ["page", str(tmp_path), "--out", str(tmp_path / "site")]).exit_code == 0
+    assert (tmp_path / "site" / "pages" / "a.html").is_file()

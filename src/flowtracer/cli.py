@@ -1,4 +1,4 @@
-"""The command line: trace, explain, compare, plot, train, doctor.
+"""The command line: trace, page, explain, compare, plot, train, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -72,6 +72,7 @@ def trace(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one forward, padding included.")] = 4096,
+    html: Annotated[bool, typer.Option("--html", help="Write pages as well: OUT/index.html.")] = False,
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
 
@@ -104,7 +105,29 @@ def trace(
         console.print(load_trace(file))
     console.rule()
     console.print(_summary_table(summary, seconds, summary.traced - held))
+    if html:
+        from flowtracer.report.site import read_skipped, write_site
+
+        with console.status("writing pages"):
+            write_site(folder.files(), out, read_skipped(out / "skipped.jsonl"), title=rollouts.name)
     console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
+
+
+@app.command()
+def page(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="A file for one trace; for several a folder, with index.html.")],
+) -> None:
+    """Write pages that open offline by a double click: one trace as one file, several as an index over their pages."""
+    from flowtracer.report.site import write_site
+    from flowtracer.trace import find_traces, load_trace
+
+    files = [file for path in traces for file in find_traces(path)]
+    if len(files) == 1 and out.suffix == ".html":
+        written = load_trace(files[0]).to_html(out)
+    else:
+        written = write_site(files, out, title=traces[0].resolve().name if len(traces) == 1 else "Traces")
+    console.print(Text(f"written to {written}", style="dim"), soft_wrap=True)
 
 
 @app.command()

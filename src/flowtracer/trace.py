@@ -265,8 +265,26 @@ class Trace:
     def _graph(self) -> TokenGraph:
         return TokenGraph(edges=self.edges, flow=self.flow, source=self.source, sink=self.sink.mask(len(self)))
 
+    # The arrows that run back: a trace shows itself, and what it looks like is the report's business.
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page that opens offline by a double click; the folder must exist."""
+        from flowtracer.report.html import trace_page, write_page
+
+        return write_page(path, trace_page(self))
+
+    def show(self) -> None:
+        """Show the page: in the notebook where there is one, else in the browser."""
+        from flowtracer.report.html import show
+
+        show(self)
+
+    def _repr_html_(self) -> str:
+        from flowtracer.report.html import framed, trace_page
+
+        return framed(trace_page(self))
+
     def __rich__(self) -> Any:
-        # The one arrow that runs back: a trace shows itself, and what it looks like is the report's business.
         from flowtracer.report.terminal import render
 
         return render(self)

@@ -1,0 +1,131 @@
+// The page's data: unpacks what report/payload.py packed, and names its parts.
+
+export interface Hub {
+  token: number;
+  kind: string;
+  fan_in: number;
+  fan_out: number;
+}
+
+export interface Path {
+  tokens: number[];
+  share: number;
+  exact: boolean;
+}
+
+export type Span = [start: number, stop: number];
+export type Numbers = Uint8Array | Uint16Array | Uint32Array | Float32Array;
+
+export interface TraceHeader {
+  text: string;
+  summary: string;
+  answer_text: string;
+  answer_rule: string;
+  verdict: "right" | "wrong" | null;
+  share_kept: number;
+  complete: boolean;
+  model: string;
+  layers: number[];
+  heads_per_edge: number;
+  at: string;
+  metadata: Record<string, string | number | boolean | null>;
+  question: Span;
+  response: Span;
+  answer: Span;
+  sink: Span;
+  hubs: Hub[];
+  paths: Path[];
+}
+
+export interface TraceData extends TraceHeader {
+  length: number;
+  tokenStart: Numbers;
+  tokenStop: Numbers;
+  flow: Float32Array;
+  source: Float32Array;
+  fanIn: Float32Array;
+  fanOut: Float32Array;
+  edgeSource: Uint32Array;
+  edgeTarget: Numbers;
+  edgeFlow: Float32Array;
+  stepStart: Numbers;
+  stepStop: Numbers;
+  /** Probability that a walk from question to answer passes the sentence. */
+  stepShare: Float32Array;
+  stepEdgeSource: Numbers;
+  stepEdgeTarget: Numbers;
+  stepEdgeFlow: Float32Array;
+  /** Share of the whole flow that each head of each layer gives, layer by layer; empty if it was not looked at. */
+  headFlow: Float32Array;
+  /** Places in `headFlow` of the heads that give most to the largest edges: all first ones, then all second ones. */
+  edgeHead: Numbers;
+  /** Share of the edge that each of them gives, in 255ths. */
+  edgeHeadShare: Numbers;
+}
+
+interface ArrayNote {
+  name: string;
+  kind: "u1" | "u2" | "u4" | "f4";
+  length: number;
+  differences: boolean;
+}
+
+export interface Unpacked {
+  header: Record<string, unknown>;
+  arrays: Record<string, Numbers>;
+}
+
+/** Undo `pack` of report/payload.py. */
+export async function unpack(base64: string): Promise<Unpacked> {
+  const packed = Uint8Array.from(atob(base64.trim()), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const headerLength = new DataView(bytes.buffer).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + headerLength)));
+  const arrays: Record<string, Numbers> = {};
+  let at = 4 + headerLength;
+  for (const note of header.arrays as ArrayNote[]) {
+    const width = Number(note.kind[1]);
+    arrays[note.name] = readPlanes(bytes.subarray(at, at + width * note.length), note, width);
+    at += width * note.length;
+  }
+  return { header, arrays };
+}
+
+function readPlanes(planes: Uint8Array, note: ArrayNote, width: number): Numbers {
+  const values = new { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[width as 1 | 2 | 4](note.length);
+  for (let plane = 0; plane < width; plane++) {
+    const start = plane * note.length;
+    for (let i = 0; i < note.length; i++) values[i] |= planes[start + i] << (8 * plane);
+  }
+  if (note.differences) for (let i = 1; i < values.length; i++) values[i] += values[i - 1];
+  return note.kind === "f4" ? new Float32Array(values.buffer) : values;
+}
+
+export async function unpackTrace(base64: string): Promise<TraceData> {
+  const { header, arrays } = await unpack(base64);
+  const target = arrays.edge_target;
+  const distance = arrays.edge_distance;
+  return {
+    ...(header as unknown as TraceHeader),
+    length: arrays.flow.length,
+    tokenStart: arrays.token_start,
+    tokenStop: arrays.token_stop,
+    flow: arrays.flow as Float32Array,
+    source: arrays.source as Float32Array,
+    fanIn: arrays.fan_in as Float32Array,
+    fanOut: arrays.fan_out as Float32Array,
+    edgeSource: Uint32Array.from(target, (k, e) => k - distance[e]),
+    edgeTarget: target,
+    edgeFlow: arrays.edge_flow as Float32Array,
+    stepStart: arrays.step_start,
+    stepStop: arrays.step_stop,
+    stepShare: arrays.step_share as Float32Array,
+    stepEdgeSource: arrays.step_edge_source,
+    stepEdgeTarget: arrays.step_edge_target,
+    stepEdgeFlow: arrays.step_edge_flow as Float32Array,
+    headFlow: arrays.head_flow as Float32Array,
+    edgeHead: arrays.edge_head,
+    edgeHeadShare: arrays.edge_head_share,
+  };
+}

@@ -1,0 +1,70 @@
+// Token text as a reader may see it. It is hostile input: it only ever reaches the page as text, and what would steer
+// the display (controls, direction marks, halves of surrogate pairs) is made visible instead.
+
+import type { TraceData } from "./data";
+
+const LONGEST_PIECE = 400;
+const LONGEST_LABEL = 20;
+const STEERING =
+  /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/gu;
+const LONE_HALF = /\p{Surrogate}/gu;
+
+function visible(char: string): string {
+  const code = char.codePointAt(0)!;
+  if (code === 9) return "\u21e5\t";
+  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+  return `\u2039U+${code.toString(16).toUpperCase().padStart(4, "0")}\u203a`;
+}
+
+/** Text with nothing in it that could steer the display; line breaks stay. */
+export function shown(text: string): string {
+  return text.replace(LONE_HALF, "\ufffd").replace(STEERING, visible);
+}
+
+/** Text cut to what a page can lay out, with its length. */
+export function cut(text: string, longest = LONGEST_PIECE): string {
+  if (text.length <= longest) return text;
+  const whole = text.slice(0, longest).replace(/[\ud800-\udbff]$/, "");
+  return `${whole}\u2026 (${text.length.toLocaleString("en")} characters)`;
+}
+
+export class TokenText {
+  /** Text of each token, without what an earlier token spells already. */
+  readonly pieces: string[] = [];
+  /** The token whose piece holds this token's text: itself, or an earlier one that spells the same characters. */
+  readonly owner: Uint32Array;
+
+  constructor(private readonly data: TraceData) {
+    this.owner = new Uint32Array(data.length);
+    let reached = 0;
+    let owner = 0;
+    for (let token = 0; token < data.length; token++) {
+      const stop = data.tokenStop[token];
+      const piece = stop > reached ? data.text.slice(reached, stop) : "";
+      if (piece !== "") owner = token;
+      this.pieces.push(piece);
+      this.owner[token] = owner;
+      reached = Math.max(reached, stop);
+    }
+  }
+
+  /** The token as the model reads it. */
+  raw(token: number): string {
+    return this.data.text.slice(this.data.tokenStart[token], this.data.tokenStop[token]);
+  }
+
+  /** The word or number that a token is part of, or the mark that it is. */
+  label(token: number): string {
+    const { text } = this.data;
+    let start = this.data.tokenStart[token];
+    let stop = this.data.tokenStop[token];
+    while (text[start] === " " && start < stop) start++;
+    while (text[stop - 1] === " " && stop > start) stop--;
+    const isWord = (at: number) => /[\p{L}\p{N}]/u.test(text[at] ?? "");
+    if (start < stop && stop - start <= LONGEST_LABEL && /^[\p{L}\p{N}]+$/u.test(text.slice(start, stop))) {
+      while (start > 0 && isWord(start - 1) && stop - start < LONGEST_LABEL) start--;
+      while (stop < text.length && isWord(stop) && stop - start < LONGEST_LABEL) stop++;
+    }
+    return shown(text.slice(start, Math.min(stop, start + LONGEST_LABEL))).replaceAll("\n", "\u21b5") || "\u2423";
+  }
+}
