@@ -174,6 +174,18 @@ def test_compare(traces):
     assert "3 responses" in CliRunner().invoke(app, ["compare", str(traces)]).output
 
 
+def test_plot(traces, tmp_path):
+    out = tmp_path / "figures"
+    options = ["--out", str(out), "--format", "svg", "--figure", "steps", "--figure", "layers", "--each"]
+    result = CliRunner().invoke(app, ["plot", str(traces), *options])
+    assert result.exit_code == 0, result.output
+    made = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    folders = ("", "a/", "b/", "c/")
+    assert made == sorted(f"{folder}{name}.svg" for folder in folders for name in ("steps", "layers"))
+    refused = CliRunner().invoke(app, ["plot", str(traces), "--out", str(out), "--figure", "pie"])
+    assert "a figure among" in str(refused.exception)
+
+
 def test_unknown_command_ends_with_2():
     assert flowtracer("trance")[0] == 2
 
@@ -185,7 +197,7 @@ def test_doctor(model):
     assert "transformers" in printed
 
 
-@pytest.mark.parametrize("command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["train"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["train"], ["doctor"]])
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0

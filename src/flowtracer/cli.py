@@ -1,4 +1,4 @@
-"""The command line: trace, page, explain, compare, train, doctor.
+"""The command line: trace, page, explain, compare, plot, train, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -6,6 +6,7 @@ load inside commands, so that `--help` is instant.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from flowtracer.errors import FlowTracerError, InputError
 
 if TYPE_CHECKING:
     from flowtracer.batch import Summary
+    from flowtracer.demo import Change
     from flowtracer.trace import Trace
 
 app = typer.Typer(
@@ -178,6 +180,33 @@ def compare(
 
 
 @app.command()
+def plot(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the figures.")],
+    figure: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated. All by default.")] = None,
+    suffix: Annotated[list[str] | None, typer.Option("--format", help="svg, pdf, png; may be repeated.")] = None,
+    each: Annotated[bool, typer.Option(help="Each trace for itself too, in a folder of its name.")] = False,
+) -> None:
+    """Draw figures for papers: flow over positions, concentration, kinds of tokens, layers, step to step.
+
+    Of one trace they show its tokens and steps; of many, means and spread, right and wrong apart where graded.
+    """
+    from flowtracer.report.plots import FORMATS, write_plots
+    from flowtracer.trace import find_traces, load_trace
+
+    files = [file for path in traces for file in find_traces(path)]
+    loaded = [load_trace(file) for file in files]
+    drawings = [(loaded, out)]
+    if each and len(loaded) > 1:
+        drawings += [([trace], out / file.stem) for trace, file in zip(loaded, files, strict=True)]
+    with _progress("drawing", len(drawings)) as progress:
+        for chosen, folder in drawings:
+            write_plots(chosen, folder, names=figure, formats=suffix or FORMATS)
+            progress.advance(progress.task_ids[0])
+    console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
+
+
+@app.command()
 def train(
     run_file: Annotated[Path, typer.Argument(help="TOML run file: model, task, credit, TRL's options.")],
 ) -> None:
@@ -200,6 +229,53 @@ def train(
 
         final = run_training(run, on_log=on_log)
     console.print(Text(f"model and log written to {final.parent}", style="dim"), soft_wrap=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, responses, traces and pages.")] = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option(help="A few steps, to see every part move in less than a minute.")] = False,
+) -> None:
+    """Train a small model with flow credit, measure what it gained, and trace how its reasoning changed.
+
+    Needs neither a GPU nor a network. Started again, an interrupted demo goes on.
+    """
+    from flowtracer.demo import FULL, QUICK, run_demo
+    from flowtracer.report.live import TrainingView
+
+    started = time.perf_counter()
+    folder = out / "quick" if quick else out
+    view = TrainingView(console)
+    with contextlib.ExitStack() as live:
+
+        def on_stage(text: str) -> None:
+            live.close()
+            console.rule(Text(text), align="left", style="dim")
+
+        def on_log(line: Mapping[str, Any]) -> None:
+            if not view.started:
+                live.enter_context(view)
+            view.add(line)
+
+        result = run_demo(folder, scale=QUICK if quick else FULL, on_stage=on_stage, on_log=on_log)
+    if result.change is None:
+        console.print("no problem went from wrong to right")
+    else:
+        _show_change(result.change)
+    console.rule(style="dim")
+    accuracies = {"before": result.before.percent(), "after": result.after.percent(), "gain": result.gain.percent()}
+    accuracies["minutes"] = f"{(time.perf_counter() - started) / 60:.1f}"
+    console.print(_pairs(f"greedy accuracy on {result.before.n} held-out problems, with 95 % intervals", accuracies))
+
+
+def _show_change(change: Change) -> None:
+    console.print(Text(change.question, style="bold"))
+    for name, trace, page in zip(("before", "after"), change.traces, change.pages, strict=True):
+        console.print(Text(f"\n{name}: {trace.summary()}", style="bold"), soft_wrap=True)
+        console.print(Text(trace.text[trace.offsets[trace.response.start, 0] :].rstrip()))
+        for path in trace.paths(1):
+            console.print(Text("strongest path: " + " → ".join(trace.label(token) for token in path.tokens)))
+        console.print(Text(f"page: {page}", style="dim"), soft_wrap=True)
 
 
 @app.command()

@@ -21,9 +21,9 @@ def test_flow_boosts_the_top_tokens_by_throughput():
     assert weights_BR.tolist() == [[1.0, 1.5, 1.0, 1.5, 1.0]]  # ceil(0.4 * 5) = 2
 
 
-def test_lowest_boosts_the_other_end():
+def test_keeping_the_bottom_boosts_the_other_end():
     throughput_BR = torch.tensor([[0.1, 0.9, 0.2, 0.8, 0.3]])
-    options = {"lowest": True, "gamma": 2.0}
+    options = {"keep": "bottom", "gamma": 2.0}
     weights_BR = ft.credit_weights("flow", full_mask(5), throughput_BR=throughput_BR, options=options)
     assert weights_BR.tolist() == [[2.0, 1.0, 2.0, 1.0, 1.0]]
 

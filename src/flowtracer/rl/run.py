@@ -14,6 +14,10 @@
     max_steps = 100
     num_generations = 8
 
+    [evaluation]               # greedy accuracy on held-out problems, before, during and after
+    problems = 200
+    every = 20
+
 A run that was interrupted goes on from its last checkpoint when it is started again. Every logged step is also a line
 of `log.jsonl` in the output folder.
 """
@@ -31,6 +35,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowtracer.errors import InputError
+from flowtracer.evaluate import accuracy, judge, respond
 from flowtracer.models import load_model
 from flowtracer.tasks import TASKS, Problem, Task, reward
 
@@ -65,6 +70,18 @@ class CreditSection(_Section):
     normalise: bool = False
 
 
+class EvaluationSection(_Section):
+    """Accuracy on held-out problems as training goes; off by default."""
+
+    problems: int = Field(default=0, ge=0)
+    split: Literal["validation", "test"] = "validation"
+    every: int = Field(default=20, gt=0)
+    """Steps between two evaluations; the first is before the first step, the last after the last."""
+    temperature: float = Field(default=0.0, ge=0)
+    max_new_tokens: int = Field(default=256, gt=0)
+    batch_size: int = Field(default=256, gt=0)
+
+
 class RunFile(_Section):
     """One training run."""
 
@@ -74,6 +91,7 @@ class RunFile(_Section):
     dtype: str | None = None
     task: TaskSection
     credit: CreditSection = CreditSection()
+    evaluation: EvaluationSection = EvaluationSection()
     grpo: dict[str, Any] = {}
 
 
@@ -130,6 +148,8 @@ def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> P
             reward_funcs=[reward_function(task, problems, run.task.format_reward)],
             callbacks=[_log_callback(log_file, on_log)],
         )
+        if run.evaluation.problems:
+            trainer.add_callback(_evaluation_callback(trainer, run.evaluation, task))
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=checkpoint)
     final = run.output_dir / "final"
@@ -187,6 +207,49 @@ def reward_function(task: Task, problems: Sequence[Problem], format_reward: floa
 
     rewards.__name__ = task.name
     return rewards
+
+
+def _evaluation_callback(trainer: Any, section: EvaluationSection, task: Task) -> Any:
+    from transformers import TrainerCallback
+
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise InputError("expected no [evaluation] with a sharded model, whose processes must all run; evaluate apart")
+    problems = task.problems(section.split, section.problems)
+
+    def evaluate(model: Any, args: Any, state: Any, control: Any) -> None:
+        started = time.perf_counter()
+        responses = respond(
+            model,
+            trainer.processing_class,
+            problems,
+            temperature=section.temperature,
+            max_new_tokens=section.max_new_tokens,
+            batch_size=section.batch_size,
+        )
+        measured = accuracy([verdict.correct for verdict in judge(task, problems, responses)])
+        logs = {
+            "held_out/accuracy": measured.value,
+            "held_out/low": measured.low,
+            "held_out/high": measured.high,
+            "held_out/characters": sum(map(len, responses)) / len(responses),
+            "held_out/seconds": time.perf_counter() - started,
+        }
+        # To every callback and tracker, but not through trainer.log, which would take the step's own metrics along.
+        trainer.callback_handler.on_log(args, state, control, logs)
+
+    class EvaluationCallback(TrainerCallback):
+        """Measures held-out accuracy, on the first process alone."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            if state.global_step == 0 and state.is_world_process_zero:
+                evaluate(trainer.accelerator.unwrap_model(model), args, state, control)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            due = state.global_step % section.every == 0 or state.global_step == state.max_steps
+            if due and state.is_world_process_zero:
+                evaluate(trainer.accelerator.unwrap_model(model), args, state, control)
+
+    return EvaluationCallback()
 
 
 def _log_callback(file: Any, on_log: Callable[[LogLine], None] | None) -> Any:

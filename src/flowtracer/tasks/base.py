@@ -109,13 +109,18 @@ def split_of(key: str) -> str:
     return SPLITS[int(_digest(key), 16) % len(SPLITS)]
 
 
-def pose(task: str, *, key: str, question: str, form: str, gold: str, facts: Mapping[str, Any]) -> Problem:
-    """A problem out of its parts; `form` names what the final answer is, such as "the expression"."""
-    form = f"Think step by step, then write {form} as your final answer inside <answer> and </answer>."
+def pose(
+    task: str, *, key: str, question: str, gold: str, facts: Mapping[str, Any], form: str | None = None
+) -> Problem:
+    """A problem out of its parts; `form` names what the final answer is, such as "the expression".
+
+    Without it the question stands alone, for a small model that knows the form of an answer from its training.
+    """
+    ask = f"\n\nThink step by step, then write {form} as your final answer inside <answer> and </answer>."
     return Problem(
         id=f"{task}/{split_of(key)}/{_digest(question)[:16]}",
         key=key,
-        prompt=[{"role": "user", "content": f"{question}\n\n{form}"}],
+        prompt=[{"role": "user", "content": question + (ask if form else "")}],
         gold=gold,
         facts=facts,
     )

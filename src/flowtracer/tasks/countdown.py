@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Verdict, datasets, final_answer, pose, take
@@ -57,6 +57,7 @@ class Countdown:
     max_value: int = 100  # largest given number
     min_target: int = 10
     max_target: int = 100
+    brief: bool = False  # the statement in one short line without the rules, for a model that was trained on it
 
     def __post_init__(self) -> None:
         if not 2 <= self.min_numbers <= self.max_numbers:
@@ -89,6 +90,28 @@ class Countdown:
             f"({problem.gold}) ** 1",
         ]
 
+    def pose(self, numbers: list[int], target: int, gold: str) -> Problem | None:
+        """A problem with our own statement, as reasoning-gym's asks to use all the numbers, or not, at random.
+
+        None where the target is one of the numbers.
+        """
+        if target in numbers:
+            return None
+        given = ", ".join(map(str, numbers))
+        rules = (
+            f"Using the numbers {given}, write an arithmetic expression that equals {target}. "
+            "Use only +, -, *, / and parentheses. Each given number may be used at most once, "
+            "and no other number may be used."
+        )
+        return pose(
+            self.name,
+            key=f"{sorted(numbers)} {target}",
+            question=f"Make {target} from {given}." if self.brief else rules,
+            form=None if self.brief else "only the expression",
+            gold=gold,
+            facts={"numbers": numbers, "target": target},
+        )
+
     def _draws(self, seed: int) -> Iterator[Problem | None]:
         for block in datasets(
             "countdown",
@@ -105,7 +128,8 @@ class Countdown:
                 except ValueError:  # a hundred tries of reasoning-gym met no target in the range
                     yield None
                 else:
-                    yield _problem(item)
+                    facts = item["metadata"]
+                    yield self.pose(facts["numbers"], facts["target"], item["answer"])
 
 
 def judge(text: str, numbers: list[int], target: int) -> Reason:
@@ -124,24 +148,6 @@ def judge(text: str, numbers: list[int], target: int) -> Reason:
     if equals and claim.strip() != str(target):
         return Reason.FALSE_EQUATION
     return Reason.CORRECT if value == target else Reason.WRONG_VALUE
-
-
-def _problem(item: dict[str, Any]) -> Problem | None:
-    """A problem with our own statement: reasoning-gym's asks to use all the numbers, or not, at random."""
-    numbers, target = item["metadata"]["numbers"], item["metadata"]["target"]
-    if target in numbers:
-        return None
-    given = ", ".join(map(str, numbers))
-    return pose(
-        Countdown.name,
-        key=f"{sorted(numbers)} {target}",
-        question=f"Using the numbers {given}, write an arithmetic expression that equals {target}. "
-        "Use only +, -, *, / and parentheses. Each given number may be used at most once, "
-        "and no other number may be used.",
-        form="only the expression",
-        gold=item["answer"],
-        facts={"numbers": numbers, "target": target},
-    )
 
 
 def _normalise(text: str) -> str:

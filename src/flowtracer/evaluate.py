@@ -1,0 +1,129 @@
+"""How good a model is: responses to problems, judged by their task, with intervals.
+
+1. `respond` samples one response a problem, greedily unless a temperature is given, prompts of like length together.
+2. `judge` asks the task for each response's verdict.
+3. `accuracy` is a share with Wilson's interval; `gain` compares two models on the same problems, by the paired
+   bootstrap, as most of the spread between problems is common to both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowtracer.errors import InputError
+from flowtracer.tasks import Problem, Task, Verdict
+
+Z95 = 1.959964
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
+
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Observations that it rests on."""
+
+    def percent(self) -> str:
+        """As in "52.4 % [48.0, 56.7]"."""
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def respond(
+    model: Any,
+    tokenizer: Any,
+    problems: Sequence[Problem],
+    *,
+    temperature: float = 0.0,
+    max_new_tokens: int = 256,
+    batch_size: int = 128,
+    seed: int = 0,
+) -> list[str]:
+    """One response to each problem, in their order.
+
+    Args:
+        model: A causal language model; its mode and the global random state are left as they were.
+        tokenizer: Its tokenizer, with a chat template.
+        problems: What to answer.
+        temperature: 0 for greedy decoding.
+        max_new_tokens: Longest response in tokens.
+        batch_size: Prompts at a time.
+        seed: Of sampling; the same seed and batch size give the same responses.
+
+    Raises:
+        InputError: The tokenizer has no chat template.
+    """
+    import torch
+
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError("expected a tokenizer with a chat template, got none; evaluate an instruction-tuned model")
+    prompts = [
+        tokenizer.apply_chat_template(list(problem.prompt), tokenize=False, add_generation_prompt=True)
+        for problem in problems
+    ]
+    # Longest first: if memory runs out, it does so at once.
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if temperature > 0:
+        how = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+    responses = [""] * len(prompts)
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed)
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            inputs = tokenizer(
+                [prompts[row] for row in rows],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+            ).to(model.device)
+            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **how)
+            texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            for row, text in zip(rows, texts, strict=True):
+                responses[row] = text
+    model.train(training)
+    return responses
+
+
+def judge(task: Task, problems: Sequence[Problem], responses: Sequence[str]) -> list[Verdict]:
+    """The task's verdict on each response."""
+    return [task.verify(problem, response) for problem, response in zip(problems, responses, strict=True)]
+
+
+def accuracy(correct: Sequence[bool]) -> Estimate:
+    """Share of right answers, with Wilson's interval, which holds near 0 and 1 too."""
+    n = len(correct)
+    if not n:
+        raise InputError("expected at least one judged response, got none")
+    share = sum(correct) / n
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
+    return Estimate(value=share, low=centre - half, high=centre + half, n=n)
+
+
+def gain(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Estimate:
+    """Difference of two accuracies on the same problems, with the paired bootstrap's interval."""
+    if len(before) != len(after) or not len(before):
+        raise InputError(f"expected verdicts on the same problems, got {len(before)} and {len(after)}")
+    return bootstrap_mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), seed=seed)
+
+
+def bootstrap_mean(values: np.ndarray, *, seed: int = 0) -> Estimate:
+    """Mean of independent values with its percentile bootstrap interval."""
+    rng = np.random.default_rng(seed)
+    means = np.array([rng.choice(values, len(values)).mean() for _ in range(_RESAMPLES)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(value=float(values.mean()), low=float(low), high=float(high), n=len(values))

@@ -1,0 +1,134 @@
+"""Planted: chains of assignments, of which the answer needs exactly one, known by construction.
+
+    k=7; b=a+3; a=2; m=k-1; n=m-4; c=b+4. Find c.
+
+1. Each of `chains` chains gives a value to its first variable and derives `length` - 1 more by adding or
+   subtracting a number from 1 to 9; every value is a digit. All variables of a problem have different names.
+2. The prompt shuffles all assignments and asks for the last variable of one chain.
+3. `work` writes every chain step by step, interleaved at random, then the answer:
+
+       k=7, k is 7.
+       a=2, a is 2.
+       m=k-1, k is 7, m is 6.
+       ...
+       So c is 9.
+       <answer>9</answer>
+
+   The steps of the chain that was asked for are needed, all others are distractors.
+
+The chains are drawn alike and the one that is asked for is drawn last, so position, length and form of a step say
+nothing about whether it is needed. Two problems are the same when they have the same chains and ask for the same
+one, whatever the names and the order.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar, TypedDict
+
+from flowtracer.errors import InputError
+from flowtracer.tasks.base import Problem, Reason, Verdict, final_answer, pose, take
+from flowtracer.tasks.worked import Worked, compose
+
+LARGEST = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """Follow one of `chains` chains of `length` assignments."""
+
+    name: ClassVar[str] = "planted"
+
+    chains: int = 2
+    length: int = 3
+
+    def __post_init__(self) -> None:
+        if self.chains < 2 or self.length < 2:
+            raise InputError(f"expected chains >= 2 and length >= 2, got {self.chains} and {self.length}")
+        if self.chains * self.length > len(string.ascii_lowercase):
+            raise InputError(
+                f"expected chains * length <= {len(string.ascii_lowercase)}, a letter for each variable, "
+                f"got {self.chains} * {self.length}"
+            )
+
+    def problems(self, split: str, n: int, *, seed: int = 0) -> list[Problem]:
+        """The first `n` distinct problems of a split in the stream of `seed`."""
+        return take(self._draws(seed), split, n)
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """Judge a whole response: its final answer is looked up first."""
+        answer = final_answer(response)
+        if isinstance(answer, Reason):
+            return Verdict(reason=answer)
+        if not (answer.isascii() and answer.isdigit()):
+            return Verdict(reason=Reason.NOT_A_NUMBER)
+        return Verdict(reason=Reason.CORRECT if answer == problem.gold else Reason.WRONG_VALUE)
+
+    def wrong_answers(self, problem: Problem) -> list[str]:
+        """Near misses that `verify` must refuse, for `validate`."""
+        value = int(problem.gold)
+        return [str(value + 1), str((value + 5) % 10), f"{value} {value}", f"-{value + 1}", f"{value}.5"]
+
+    def work(self, problem: Problem, *, seed: int = 0) -> Worked:
+        """All chains, interleaved at random, then the answer."""
+        rng = Random(f"{problem.id} {seed}")  # noqa: S311 - not for security
+        chains: list[list[Link]] = problem.facts["chains"]
+        order = [chain for chain, links in enumerate(chains) for _ in links]
+        rng.shuffle(order)
+        rest = [iter(links) for links in chains]
+        lines = [(_line(next(rest[chain])), chain == problem.facts["asked"]) for chain in order]
+        return compose(lines, f"So {problem.facts['variable']} is {problem.gold}.\n<answer>{problem.gold}</answer>")
+
+    def _draws(self, seed: int) -> Iterator[Problem]:
+        rng = Random(f"{self.name} {self.chains} {self.length} {seed}")  # noqa: S311
+        while True:
+            yield self.draw(rng)
+
+    def draw(self, rng: Random) -> Problem:
+        """One problem, of whatever split."""
+        names = rng.sample(string.ascii_lowercase, self.chains * self.length)
+        chains = [_chain(rng, names[first : first + self.length]) for first in range(0, len(names), self.length)]
+        asked = rng.randrange(self.chains)
+        goal = chains[asked][-1]
+        statements = [_definition(link) for links in chains for link in links]
+        rng.shuffle(statements)
+        forms = [[link["change"] for link in links] for links in chains]
+        return pose(
+            self.name,
+            key=f"{forms[asked]} of {sorted(forms)}",
+            question=f"{'; '.join(statements)}. Find {goal['variable']}.",
+            gold=str(goal["value"]),
+            facts={"chains": chains, "asked": asked, "variable": goal["variable"]},
+        )
+
+
+class Link(TypedDict):
+    """One assignment of a chain."""
+
+    variable: str
+    source: str  # the variable that it derives from; empty for the first of a chain
+    change: int  # what is added to the source; for the first of a chain, its value
+    value: int
+
+
+def _chain(rng: Random, names: list[str]) -> list[Link]:
+    start = rng.randint(0, LARGEST)
+    links = [Link(variable=names[0], source="", change=start, value=start)]
+    for name in names[1:]:
+        last = links[-1]
+        value = rng.choice([digit for digit in range(LARGEST + 1) if digit != last["value"]])
+        links.append(Link(variable=name, source=last["variable"], change=value - last["value"], value=value))
+    return links
+
+
+def _definition(link: Link) -> str:
+    change = f"{link['change']:+d}" if link["source"] else str(link["change"])
+    return f"{link['variable']}={link['source']}{change}"
+
+
+def _line(link: Link) -> str:
+    given = f"{link['source']} is {link['value'] - link['change']}, " if link["source"] else ""
+    return f"{_definition(link)}, {given}{link['variable']} is {link['value']}.\n"
