@@ -197,7 +197,9 @@ def test_doctor(model):
     assert "transformers" in printed
 
 
-@pytest.mark.parametrize("command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["train"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["train"], ["doctor"]]
+)
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0
