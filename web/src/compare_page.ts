@@ -3,7 +3,7 @@
 
 import { unpack } from "./data";
 import { count, element, find, percent } from "./format";
-import { connectTheme, nameOf, readTraces, smallPicture, type SmallTrace } from "./small";
+import { connectTheme, nameOf, packedTraces, readTrace, smallPicture, type SmallTrace } from "./small";
 import { creditClass, tokenSpans } from "./text";
 
 interface ComparedHub {
@@ -29,7 +29,7 @@ const SIDES = ["A", "B"] as const;
 export async function openComparePage(): Promise<void> {
   const { header, arrays } = await unpack(find("#compare-data").textContent ?? "");
   const comparison = header as unknown as Comparison;
-  const traces = await readTraces();
+  const traces = await Promise.all(packedTraces().map(readTrace));
   const repaints: (() => void)[] = [];
   const length = Math.max(...traces.map(({ data }) => data.length));
   const parting = comparison.divergence?.token ?? null;

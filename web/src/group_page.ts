@@ -3,7 +3,7 @@
 
 import { unpack } from "./data";
 import { element, find, percent } from "./format";
-import { connectTheme, nameOf, readTraces, smallPicture, type SmallTrace } from "./small";
+import { connectTheme, nameOf, packedTraces, readTrace, smallPicture, type SmallTrace } from "./small";
 import { creditClass, tokenSpans } from "./text";
 
 interface GroupHub {
@@ -25,7 +25,7 @@ const SHOWN_HUBS = 14;
 export async function openGroupPage(): Promise<void> {
   const { header } = await unpack(find("#group-data").textContent ?? "");
   const group = header as unknown as Group;
-  const traces = await readTraces();
+  const traces = await Promise.all(packedTraces().map(readTrace));
   const repaints: (() => void)[] = [];
   const length = Math.max(...traces.map(({ data }) => data.length));
   const cards = traces.map((trace, index) => {

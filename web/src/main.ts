@@ -6,6 +6,7 @@ import { openIndexPage } from "./index_page";
 import { applyTheme } from "./palette";
 import styles from "./page.css";
 import { openTracePage } from "./trace_page";
+import { openTrainingPage } from "./training_page";
 
 // A constructed sheet needs no exception in the content security policy.
 const sheet = new CSSStyleSheet();
@@ -18,6 +19,7 @@ const pages: Record<string, () => void | Promise<void>> = {
   group: openGroupPage,
   index: openIndexPage,
   trace: openTracePage,
+  training: openTrainingPage,
 };
 
 addEventListener("DOMContentLoaded", () => {

@@ -17,16 +17,14 @@ export interface SmallTrace {
   levels: Uint8Array;
 }
 
-/** Every trace of the page. */
-export async function readTraces(): Promise<SmallTrace[]> {
-  const packed = [...document.querySelectorAll(".trace-data")].map((script) => script.textContent ?? "");
-  const traces = await Promise.all(packed.map(unpackTrace));
-  return traces.map((data) => ({
-    data,
-    graph: new Graph(data),
-    text: new TokenText(data),
-    levels: creditLevels(data),
-  }));
+/** The traces that the page holds, still packed. */
+export function packedTraces(): string[] {
+  return [...document.querySelectorAll(".trace-data")].map((script) => script.textContent ?? "");
+}
+
+export async function readTrace(packed: string): Promise<SmallTrace> {
+  const data = await unpackTrace(packed);
+  return { data, graph: new Graph(data), text: new TokenText(data), levels: creditLevels(data) };
 }
 
 /** A box with the arcs of a trace over tokens `0..length`; a line marks where it parts from the others. */

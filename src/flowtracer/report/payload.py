@@ -1,8 +1,9 @@
 """A trace as one short text that the page unpacks.
 
 1. All that is no array is JSON in pure ASCII, so that any text survives, half a surrogate pair included.
-2. Numbers are rounded to 13 significant bits (1 part in 8,192), which no eye can tell apart, and an array that rises or
-   falls is kept as differences: of its integers, or of the bit patterns of its floats.
+2. Numbers are rounded to 13 significant bits (1 part in 8,192), which no eye can tell apart, except what a trainer
+   trained on, which is kept as float32. An array that rises or falls is kept as differences: of its integers, or of the
+   bit patterns of its floats.
 3. Bytes are stored plane by plane, all lowest bytes first: the high planes are nearly constant and vanish in gzip.
 4. `length of the JSON (4 bytes) | JSON | planes of every array`, gzip, base64. The browser's own `DecompressionStream`
    opens it.
@@ -34,12 +35,27 @@ _LONGEST_VALUE = 500
 _DROPPED_BITS = 11
 
 
-def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], ordered: frozenset[str] = frozenset()) -> str:
-    """Pack a header and arrays of whole numbers or floats; those named in `ordered` are kept as differences."""
+def pack(
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    ordered: frozenset[str] = frozenset(),
+    exact: frozenset[str] = frozenset(),
+) -> str:
+    """Pack a header and arrays.
+
+    Args:
+        header: Ready for JSON.
+        arrays: Whole numbers from 0, or floats.
+        ordered: Names of arrays that are kept as differences.
+        exact: Names of floats that are not rounded.
+    """
     described, planes = [], []
     for name, array in arrays.items():
         kind = "f4" if array.dtype.kind == "f" else _narrowest(array)
-        bits = _rounded_bits(array) if kind == "f4" else array.astype(f"<{kind}")
+        if kind == "f4":
+            bits = array.astype("<f4").view("<u4") if name in exact else _rounded_bits(array)
+        else:
+            bits = array.astype(f"<{kind}")
         if name in ordered:
             bits = np.diff(bits, prepend=bits.dtype.type(0))  # wraps around, and so does its inverse
         described.append({"name": name, "kind": kind, "length": int(array.size), "differences": name in ordered})
@@ -75,9 +91,13 @@ def pack_trace(trace: Trace, most_edges: int | None = None) -> str:
         "head_flow": trace.head_flow.ravel(),
         **_heads(trace, headed),
     }
-    return pack(
-        _header(trace), arrays, frozenset({"token_start", "token_stop", "edge_flow", "step_start", "step_stop"})
-    )
+    if trace.trained is not None:
+        arrays |= {name: getattr(trace.trained, name) for name in _TRAINED}
+    return pack(_header(trace), arrays, _ORDERED, frozenset(_TRAINED))
+
+
+_ORDERED = frozenset({"token_start", "token_stop", "edge_flow", "step_start", "step_stop"})
+_TRAINED = ("factor", "token_advantage")
 
 
 def share_kept(trace: Trace) -> float:
@@ -116,6 +136,7 @@ def _header(trace: Trace) -> dict[str, Any]:
         "layers": list(trace.layers),
         "heads_per_edge": trace.edge_heads.shape[1],
         "at": trace.at,
+        "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
         "metadata": _shown_metadata(trace.metadata),
         **{name: [span.start, span.stop] for name in _SPANS for span in [getattr(trace, name)]},
         "hubs": [
