@@ -298,6 +298,12 @@ class Trace:
 
         show(self)
 
+    def figure(self, name: str = "positions") -> Any:
+        """A matplotlib figure of this trace, one of `flowtracer.report.plots.FIGURES`."""
+        from flowtracer.report.plots import draw
+
+        return draw(name, [self])
+
     def _repr_html_(self) -> str:
         from flowtracer.report.html import framed, trace_page
 
