@@ -1,6 +1,7 @@
 """Traces kept while training: what they say entered the loss did, and training does not notice."""
 
 import json
+import re
 import zlib
 
 import numpy as np
@@ -27,9 +28,9 @@ PROMPTS = [f"what is {n} + 4?" for n in range(6)]
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
-    """A tiny model that has learned to answer, so that its responses can be traced."""
+    """A tiny model that has learned to answer each prompt in several ways: they can be traced, and rewards differ."""
     model, tokenizer = tiny_model(num_hidden_layers=3, seed=1), tiny_tokenizer()
-    texts = [f"{prompt} {n} + 4 = {n + 4}.\nA: {n + 4}<|end|>" for n, prompt in enumerate(PROMPTS)]
+    texts = [f"{prompt} {n} + 4 = {n + 4}.\nA: {n + 4}<|end|>" for prompt in PROMPTS for n in range(6)]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
@@ -103,7 +104,7 @@ def test_what_a_trace_says_entered_the_loss_did(taught, tmp_path):
     trainer.train()
     folder = tmp_path / "traces"
     assert sorted(path.name for path in folder.iterdir()) == ["step-000000", "step-000002"]
-    trained = 0
+    learned_from = []
     for file in folder.rglob("*.safetensors"):
         trace = load_trace(file)
         step = int(file.parent.name.removeprefix("step-"))
@@ -111,7 +112,7 @@ def test_what_a_trace_says_entered_the_loss_did(taught, tmp_path):
         if trace.trained is None:
             assert file.stem.startswith("prompt-"), "what was not trained on is an answer to a fixed prompt"
             continue
-        trained += 1
+        learned_from.append(trace.trained.advantage)
         first = trace.response.start
         expected = entered[step][tuple(trace.token_ids[first:].tolist())].numpy()
         np.testing.assert_array_equal(trace.trained.token_advantage[first:], expected)
@@ -121,7 +122,7 @@ def test_what_a_trace_says_entered_the_loss_did(taught, tmp_path):
         assert trace.metadata["reward"] == pytest.approx(
             varied([trace.slice_text(trace.response)[: -len("<|end|>")]])[0]
         )
-    assert trained >= 4
+    assert sum(advantage != 0 for advantage in learned_from) >= 3, learned_from
 
 
 def test_fixed_prompts_are_there_at_every_kept_step(taught, tmp_path):
@@ -251,7 +252,7 @@ def test_a_fixed_prompt_out_of_the_batch_is_answered_greedily(keeper):
     assert torch.equal(state, torch.get_rng_state()), "no random number was drawn"
     trace = traces["prompt-00-r00"]
     assert trace.trained is None
-    assert trace.slice_text(trace.response).endswith("A: 4<|end|>")
+    assert re.fullmatch(r" \d \+ 4 = \d\.\nA: \d<\|end\|>", trace.slice_text(trace.response))
 
 
 def test_steps_are_due_once(keeper):
