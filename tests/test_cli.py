@@ -182,6 +182,12 @@ def test_plot(traces, tmp_path):
     made = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     folders = ("", "a/", "b/", "c/")
     assert made == sorted(f"{folder}{name}.svg" for folder in folders for name in ("steps", "layers"))
+    for step in ("step-000000", "step-000010"):
+        (traces / step).mkdir()
+        synthetic_trace().save(traces / step / "prompt-00-r00.safetensors")
+    options = ["--out", str(tmp_path / "steps"), "--format", "svg", "--figure", "steps", "--each"]
+    assert CliRunner().invoke(app, ["plot", str(traces), *options]).exit_code == 0
+    assert (tmp_path / "steps" / "step-000010-prompt-00-r00" / "steps.svg").exists()
     refused = CliRunner().invoke(app, ["plot", str(traces), "--out", str(out), "--figure", "pie"])
     assert "a figure among" in str(refused.exception)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 import flowtracer.trace
 from flowtracer.backbone import Edges
 from flowtracer.errors import FormatError, InputError
-from flowtracer.trace import Span, Trace, TrainedOn, load_trace
+from flowtracer.trace import Span, Trace, TrainedOn, find_traces, load_trace
 
 
 def make_trace(text="q: 1 2 = 3", **changes):
@@ -168,6 +168,21 @@ def test_missing_file_newer_schema_and_missing_folder(tmp_path):
         load_trace(newer)
     with pytest.raises(InputError, match="existing folder"):
         make_trace().save(tmp_path / "no" / "t.safetensors")
+
+
+def test_find_traces(tmp_path):
+    made = [tmp_path / "traces" / name for name in ("b.safetensors", "step-000010/a.safetensors")]
+    for file in (*made, tmp_path / "model.safetensors"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        make_trace().save(file)
+    assert find_traces(made[0]) == made[:1]
+    assert find_traces(tmp_path) == made, "a model beside the traces is none of them"
+    assert find_traces(tmp_path / "traces" / "step-000010") == made[1:]
+    with pytest.raises(InputError, match="does not exist"):
+        find_traces(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="got none"):
+        find_traces(tmp_path / "empty")
 
 
 def test_labels_are_words_for_readers():

@@ -209,7 +209,10 @@ def plot(
     loaded = [load_trace(file) for file in files]
     drawings = [(loaded, out)]
     if each and len(loaded) > 1:
-        drawings += [([trace], out / file.stem) for trace, file in zip(loaded, files, strict=True)]
+        # Steps of a training hold traces of the same names.
+        alone = len({file.stem for file in files}) == len(files)
+        folders = [out / (file.stem if alone else f"{file.parent.name}-{file.stem}") for file in files]
+        drawings += [([trace], folder) for trace, folder in zip(loaded, folders, strict=True)]
     with _progress("drawing", len(drawings)) as progress:
         for chosen, folder in drawings:
             write_plots(chosen, folder, names=figure, formats=suffix or FORMATS)

@@ -298,6 +298,12 @@ class Trace:
 
         show(self)
 
+    def figure(self, name: str = "positions") -> Any:
+        """A matplotlib figure of this trace, one of `flowtracer.report.plots.FIGURES`."""
+        from flowtracer.report.plots import draw
+
+        return draw(name, [self])
+
     def _repr_html_(self) -> str:
         from flowtracer.report.html import framed, trace_page
 
@@ -344,7 +350,7 @@ def load_trace(path: str | Path) -> Trace:
 
 
 def find_traces(path: str | Path) -> list[Path]:
-    """Trace files in order: the file itself, or those of a folder and of the `traces` that a command left in it.
+    """Trace files in order: the file itself, or all of a folder; of its `traces` alone, where a command left some.
 
     Raises:
         InputError: No such file or folder, or a folder without traces.
@@ -354,7 +360,8 @@ def find_traces(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"expected a trace or a folder of traces, got {str(path)!r}, which does not exist")
-    found = sorted([*path.glob("*.safetensors"), *(path / "traces").rglob("*.safetensors")])
+    # Beside its traces a run's folder holds models, in files of the same kind.
+    found = sorted((path / "traces" if (path / "traces").is_dir() else path).rglob("*.safetensors"))
     if not found:
         raise InputError(f"expected traces in {str(path)!r}, got none; write them with `flowtracer trace`")
     return found
