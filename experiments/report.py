@@ -2,8 +2,9 @@
 
     python experiments/report.py countdown uniform random flow flow_bottom
 
-The study's name comes first; its results are those of the run files `runs/STUDY_NAME.toml`. The first name is the baseline. Intervals are Student's over seeds, at 95 %; differences are paired by seed, and their
-p-values are corrected for the number of comparisons by Holm's method. Writes `results/STUDY.md`, `.svg` and `.png`.
+The results of the run files `runs/STUDY_NAME.toml` are compared, to the first name as the baseline. Intervals are
+Student's over seeds, at 95 %; differences are paired by seed, and their p-values are corrected for the number of
+comparisons by Holm's method. Writes `results/STUDY.md`, `.svg` and `.png`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ LEVELS = [
     {"backbone"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
-    {"capture"},
+    {"capture", "encoding"},
     {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
     {"batch", "evaluate"},
     {"faithfulness", "rl"},

@@ -174,6 +174,24 @@ def test_compare(traces):
     assert "3 responses" in CliRunner().invoke(app, ["compare", str(traces)]).output
 
 
+def test_plot(traces, tmp_path):
+    out = tmp_path / "figures"
+    options = ["--out", str(out), "--format", "svg", "--figure", "steps", "--figure", "layers", "--each"]
+    result = CliRunner().invoke(app, ["plot", str(traces), *options])
+    assert result.exit_code == 0, result.output
+    made = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    folders = ("", "a/", "b/", "c/")
+    assert made == sorted(f"{folder}{name}.svg" for folder in folders for name in ("steps", "layers"))
+    for step in ("step-000000", "step-000010"):
+        (traces / step).mkdir()
+        synthetic_trace().save(traces / step / "prompt-00-r00.safetensors")
+    options = ["--out", str(tmp_path / "steps"), "--format", "svg", "--figure", "steps", "--each"]
+    assert CliRunner().invoke(app, ["plot", str(traces), *options]).exit_code == 0
+    assert (tmp_path / "steps" / "step-000010-prompt-00-r00" / "steps.svg").exists()
+    refused = CliRunner().invoke(app, ["plot", str(traces), "--out", str(out), "--figure", "pie"])
+    assert "a figure among" in str(refused.exception)
+
+
 def test_unknown_command_ends_with_2():
     assert flowtracer("trance")[0] == 2
 
@@ -185,7 +203,9 @@ def test_doctor(model):
     assert "transformers" in printed
 
 
-@pytest.mark.parametrize("command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["train"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["train"], ["doctor"]]
+)
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0
@@ -211,3 +231,19 @@ def test_pages_of_saved_traces(tmp_path):
     assert "The answer 3" in one.read_text(encoding="utf-8")
     assert runner.invoke(app, ["page", str(tmp_path), "--out", str(tmp_path / "site")]).exit_code == 0
     assert (tmp_path / "site" / "pages" / "a.html").is_file()
+    kept = tmp_path / "run" / "traces" / "step-000000"
+    kept.mkdir(parents=True)
+    make_trace().save(kept / "prompt-00-r00.safetensors")
+    out = tmp_path / "run.html"
+    assert runner.invoke(app, ["page", str(tmp_path / "run"), "--training", "--out", str(out)]).exit_code == 0
+    assert "run: 1 kept step, 0 to 0" in out.read_text(encoding="utf-8")
+    refused = runner.invoke(app, ["page", str(kept), str(kept), "--training", "--out", str(out)])
+    assert "one run" in str(refused.exception)
+
+
+@pytest.mark.parametrize(("count", "page"), [(2, "compare"), (3, "group")])
+def test_compare_writes_a_page(tmp_path, count, page):
+    files = [str(make_trace().save(tmp_path / f"{n}.safetensors")) for n in range(count)]
+    out = tmp_path / "page.html"
+    assert CliRunner().invoke(app, ["compare", *files, "--html", str(out)]).exit_code == 0
+    assert f'data-page="{page}"' in out.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from rich.console import Console
 import flowtracer.trace
 from flowtracer.backbone import Edges
 from flowtracer.errors import FormatError, InputError
-from flowtracer.trace import Span, Trace, load_trace
+from flowtracer.trace import Span, Trace, TrainedOn, find_traces, load_trace
 
 
 def make_trace(text="q: 1 2 = 3", **changes):
@@ -62,6 +62,21 @@ def test_save_and_load_give_back_everything(tmp_path):
             assert kept.dtype == given.dtype, field.name
             np.testing.assert_array_equal(kept, given)
     assert loaded.to_dict() == trace.to_dict()
+
+
+def test_what_a_trainer_made_of_it_is_kept(tmp_path):
+    assert make_trace().to_dict()["trained"] is None
+    factor = np.array([0, 1, 1.5, 1], dtype=np.float32)
+    trained = TrainedOn(step=3, advantage=-0.5, factor=factor, token_advantage=-0.5 * factor)
+    loaded = load_trace(make_trace(trained=trained).save(tmp_path / "t.safetensors"))
+    assert (loaded.trained.step, loaded.trained.advantage) == (3, -0.5)
+    for name in ("factor", "token_advantage"):
+        kept = getattr(loaded.trained, name)
+        assert kept.dtype == np.float32
+        np.testing.assert_array_equal(kept, getattr(trained, name))
+    content = json.loads(json.dumps(loaded.to_dict()))
+    assert content["trained"] == {"step": 3, "advantage": -0.5}
+    assert content["trained_token_advantage"] == [0, -0.5, -0.75, -0.5]
 
 
 def test_a_trace_of_the_first_schema_is_read_without_heads(tmp_path, monkeypatch):
@@ -153,6 +168,21 @@ def test_missing_file_newer_schema_and_missing_folder(tmp_path):
         load_trace(newer)
     with pytest.raises(InputError, match="existing folder"):
         make_trace().save(tmp_path / "no" / "t.safetensors")
+
+
+def test_find_traces(tmp_path):
+    made = [tmp_path / "traces" / name for name in ("b.safetensors", "step-000010/a.safetensors")]
+    for file in (*made, tmp_path / "model.safetensors"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        make_trace().save(file)
+    assert find_traces(made[0]) == made[:1]
+    assert find_traces(tmp_path) == made, "a model beside the traces is none of them"
+    assert find_traces(tmp_path / "traces" / "step-000010") == made[1:]
+    with pytest.raises(InputError, match="does not exist"):
+        find_traces(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="got none"):
+        find_traces(tmp_path / "empty")
 
 
 def test_labels_are_words_for_readers():

@@ -140,6 +140,38 @@ def test_batches_give_the_numbers_of_each_one_alone(family, options):
         assert_same(alone, together)
 
 
+def sampled(response, end="<|end|>"):
+    """A rollout as tokens that no encoding of its text would give: every character on its own."""
+    tokenizer = tiny_tokenizer()
+    text = tokenizer.apply_chat_template(PROMPT, tokenize=False, add_generation_prompt=True)
+    pieces = [tokenizer(character, add_special_tokens=False)["input_ids"] for character in response]
+    ids = [*(token for piece in pieces for token in piece), *tokenizer(end)["input_ids"]]
+    return tokenizer(text)["input_ids"], ids
+
+
+def test_sampled_tokens_are_traced_as_they_are(tracer):
+    prompt_ids, response_ids = sampled("3 + 4 = 7.\nA: 7")
+    rollout = ft.Rollout(prompt="", response="", token_ids=(prompt_ids, response_ids))
+    trace = tracer.trace_batch([rollout])[0]
+    assert trace.token_ids.tolist() == [*prompt_ids, *response_ids]
+    assert (trace.question.stop, trace.response.start) == (len(prompt_ids), len(prompt_ids))
+    assert trace.slice_text(trace.response) == "3 + 4 = 7.\nA: 7<|end|>"
+    assert trace.slice_text(trace.answer) == "7"
+    assert trace.answer.stop == len(trace) - 1, "the end of text is no part of the answer"
+    assert trace.conservation_error() < 1e-9
+    text = tracer.trace(PROMPT, RESPONSES[0])
+    ids, first = text.token_ids.tolist(), text.response.start
+    again = ft.Rollout(prompt="", response="", token_ids=(ids[:first], ids[first:]))
+    assert_same(text, tracer.trace_batch([again])[0])
+
+
+def test_sampled_tokens_without_an_answer_are_named(tracer):
+    prompt_ids, response_ids = sampled("", end="<|end|>")
+    for ids in ([], response_ids):
+        skipped = tracer.trace_batch([ft.Rollout(prompt="", response="", token_ids=(prompt_ids, ids))])[0]
+        assert skipped.reason == "empty_response"
+
+
 def test_results_stand_in_the_order_of_the_rollouts(tracer):
     results = tracer.trace_batch([*rollouts(), ft.Rollout(prompt=PROMPT, response="", id="3")])
     assert [r.metadata["id"] if isinstance(r, ft.Trace) else r.id for r in results] == ["0", "1", "2", "3"]

@@ -1,4 +1,4 @@
-"""The command line: trace, page, explain, compare, train, doctor.
+"""The command line: trace, page, explain, compare, plot, train, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -119,11 +119,22 @@ def trace(
 def page(
     traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
     out: Annotated[Path, typer.Option(help="A file for one trace; for several a folder, with index.html.")],
+    training: Annotated[bool, typer.Option("--training", help="TRACES is a run that kept traces: one file.")] = False,
 ) -> None:
     """Write pages that open offline by a double click: one trace as one file, several as an index over their pages."""
+    from flowtracer.report.html import write_page
     from flowtracer.report.site import write_site
+    from flowtracer.report.training_page import training_page
     from flowtracer.trace import find_traces, load_trace
 
+    if training:
+        if len(traces) != 1:
+            raise InputError(
+                f"expected the folder of one run with --training, got {len(traces)}; write a page for each"
+            )
+        written = write_page(out, training_page(traces[0]))
+        console.print(Text(f"written to {written}", style="dim"), soft_wrap=True)
+        return
     files = [file for path in traces for file in find_traces(path)]
     if len(files) == 1 and out.suffix == ".html":
         written = load_trace(files[0]).to_html(out)
@@ -155,10 +166,13 @@ def compare(
     traces: Annotated[list[Path], typer.Argument(help="Two traces of one prompt; or more, or folders of them.")],
     hubs: Annotated[int, typer.Option(min=1, help="How many hubs of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
 ) -> None:
     """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
     from flowtracer.comparison import compare as compare_two
     from flowtracer.comparison import compare_group
+    from flowtracer.report.compare_page import comparison_page, group_page
+    from flowtracer.report.html import write_page
     from flowtracer.report.terminal_comparison import render_comparison, render_group
 
     loaded = _load_traces(traces)
@@ -168,10 +182,42 @@ def compare(
     else:
         group = compare_group(loaded, hubs=hubs)
         content, shown = group.to_dict(), render_group(group)
+    if html is not None:
+        write_page(html, comparison_page(comparison) if len(loaded) == 2 else group_page(group))
     if as_json:
         typer.echo(json.dumps(content))
     else:
         console.print(shown)
+
+
+@app.command()
+def plot(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the figures.")],
+    figure: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated. All by default.")] = None,
+    suffix: Annotated[list[str] | None, typer.Option("--format", help="svg, pdf, png; may be repeated.")] = None,
+    each: Annotated[bool, typer.Option(help="Each trace for itself too, in a folder of its name.")] = False,
+) -> None:
+    """Draw figures for papers: flow over positions, concentration, kinds of tokens, layers, step to step.
+
+    Of one trace they show its tokens and steps; of many, means and spread, right and wrong apart where graded.
+    """
+    from flowtracer.report.plots import FORMATS, write_plots
+    from flowtracer.trace import find_traces, load_trace
+
+    files = [file for path in traces for file in find_traces(path)]
+    loaded = [load_trace(file) for file in files]
+    drawings = [(loaded, out)]
+    if each and len(loaded) > 1:
+        # Steps of a training hold traces of the same names.
+        alone = len({file.stem for file in files}) == len(files)
+        folders = [out / (file.stem if alone else f"{file.parent.name}-{file.stem}") for file in files]
+        drawings += [([trace], folder) for trace, folder in zip(loaded, folders, strict=True)]
+    with _progress("drawing", len(drawings)) as progress:
+        for chosen, folder in drawings:
+            write_plots(chosen, folder, names=figure, formats=suffix or FORMATS)
+            progress.advance(progress.task_ids[0])
+    console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
 
 
 @app.command()

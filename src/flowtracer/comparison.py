@@ -231,7 +231,7 @@ def shared_prefix(a: Trace, b: Trace) -> int:
 
 
 def verdict(trace: Trace) -> str | None:
-    """Whether it is "right" or "wrong", where the rollout was graded."""
+    """Whether the rollout was graded "right" or "wrong"; None where it was not graded."""
     correct = trace.metadata.get("is_correct")
     return None if correct is None else "right" if correct else "wrong"
 

@@ -23,12 +23,12 @@ from torch import Tensor
 from flowtracer.answer import Answer, CharSpan, locate_answer
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader
+from flowtracer.encoding import encode_text
 from flowtracer.errors import InputError
 from flowtracer.evaluate import Estimate, bootstrap_mean
 from flowtracer.flow import compute_flow
 from flowtracer.shapes import Bool, Float
 from flowtracer.tasks import Problem, WorkedTask
-from flowtracer.tracer import encode_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

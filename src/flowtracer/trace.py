@@ -22,7 +22,7 @@ from flowtracer.errors import FormatError, InputError
 from flowtracer.shapes import Bool, Float, Int, ndarray
 
 SCHEMA_VERSION = 2
-"""2 added the heads of edges and the flow by head; traces of 1 are read without them."""
+"""2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them."""
 
 _LABEL_LENGTH = 20
 
@@ -58,6 +58,9 @@ class Rollout:
     """The final answer as it stands in the response; None: locate it."""
     id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    token_ids: tuple[Sequence[int], Sequence[int]] | None = None
+    """Prompt and response as they were sampled, where known: encoding their text again may cut it into other tokens.
+    The text is then theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,20 @@ class Step:
     """Flow along edges from other steps, and from the source."""
     outflow: float
     """Flow along edges to other steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedOn:
+    """What a trainer made of a response, token by token, as it entered the loss."""
+
+    step: int
+    """Optimiser steps done before."""
+    advantage: float
+    """The response's own, the same for each of its tokens."""
+    factor: Float[ndarray, " T"]
+    """Credit: what each token's advantage was multiplied by; 0 on the prompt and on tokens that the loss left out."""
+    token_advantage: Float[ndarray, " T"]
+    """Advantage times factor, the very number that entered the loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +150,8 @@ class Trace:
     at: str = "token"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the rollout brought along: id, reward and the like; JSON values."""
+    trained: TrainedOn | None = None
+    """Where a trainer learned from this very response: how."""
     schema_version: int = SCHEMA_VERSION
 
     def __len__(self) -> int:
@@ -279,6 +298,12 @@ class Trace:
 
         show(self)
 
+    def figure(self, name: str = "positions") -> Any:
+        """A matplotlib figure of this trace, one of `flowtracer.report.plots.FIGURES`."""
+        from flowtracer.report.plots import draw
+
+        return draw(name, [self])
+
     def _repr_html_(self) -> str:
         from flowtracer.report.html import framed, trace_page
 
@@ -318,11 +343,14 @@ def load_trace(path: str | Path) -> Trace:
     layers = tuple(header.pop("layers"))
     if "head_flow" not in arrays:
         arrays |= no_heads(len(edges), len(layers))
-    return Trace(**header, **arrays, **spans, edges=edges, step_spans=steps, layers=layers)
+    trained = header.pop("trained", None)
+    if trained is not None:
+        trained = TrainedOn(**trained, **{name: arrays.pop(f"trained_{name}") for name in _TRAINED})
+    return Trace(**header, **arrays, **spans, edges=edges, step_spans=steps, layers=layers, trained=trained)
 
 
 def find_traces(path: str | Path) -> list[Path]:
-    """Trace files in order: the file itself, or those of a folder and of the `traces` that a command left in it.
+    """Trace files in order: the file itself, or all of a folder; of its `traces` alone, where a command left some.
 
     Raises:
         InputError: No such file or folder, or a folder without traces.
@@ -332,7 +360,8 @@ def find_traces(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"expected a trace or a folder of traces, got {str(path)!r}, which does not exist")
-    found = sorted([*path.glob("*.safetensors"), *(path / "traces").rglob("*.safetensors")])
+    # Beside its traces a run's folder holds models, in files of the same kind.
+    found = sorted((path / "traces" if (path / "traces").is_dir() else path).rglob("*.safetensors"))
     if not found:
         raise InputError(f"expected traces in {str(path)!r}, got none; write them with `flowtracer trace`")
     return found
@@ -353,6 +382,7 @@ def printable(text: str) -> str:
 
 
 _SPANS = ("question", "response", "answer", "sink")
+_TRAINED = ("factor", "token_advantage")
 
 
 def _header(trace: Trace) -> dict[str, Any]:
@@ -361,6 +391,7 @@ def _header(trace: Trace) -> dict[str, Any]:
         **{name: getattr(trace, name) for name in names},
         **{name: dataclasses.asdict(getattr(trace, name)) for name in _SPANS},
         "edges_complete": trace.edges.complete,
+        "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
         "metadata": dict(trace.metadata),
     }
 
@@ -372,4 +403,5 @@ def _arrays(trace: Trace) -> dict[str, np.ndarray]:
         **{name: getattr(trace, name) for name in (*names, *by_head)},
         "steps": np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2),
         **{f"edge_{name}": getattr(trace.edges, name) for name in ("source", "target", "flow")},
+        **{f"trained_{name}": getattr(trace.trained, name) for name in _TRAINED if trace.trained is not None},
     }

@@ -23,6 +23,7 @@ from torch import Tensor
 from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader, Heads
+from flowtracer.encoding import EncodedText, encode_sampled, encode_text, is_unicode
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import (
     EdgeSummary,
@@ -34,7 +35,7 @@ from flowtracer.flow import (
     within_budget,
 )
 from flowtracer.models import load_model
-from flowtracer.offsets import token_offsets, tokens_overlapping
+from flowtracer.offsets import tokens_overlapping
 from flowtracer.shapes import ndarray
 from flowtracer.trace import Rollout, Skipped, Span, Trace, no_heads
 
@@ -139,15 +140,12 @@ class Tracer:
             yield from zip([index for index, _ in batch], results, strict=True)
 
     def _encode(self, rollout: Rollout) -> _Encoded:
-        prompt_text, templated = self._prompt_text(rollout.prompt)
-        if not is_unicode(prompt_text + rollout.response):
-            raise TraceError(
-                "invalid_unicode",
-                "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
-            )
-        text = encode_text(self.tokenizer, prompt_text, rollout.response, special_tokens=not templated)
+        if rollout.token_ids is not None:
+            text = encode_sampled(self.tokenizer, *rollout.token_ids)
+        else:
+            text = self._encode_text(rollout)
         shift = text.response_start
-        found = locate_answer(text.text[shift:], rollout.answer)
+        found = locate_answer(text.text[shift : text.response_stop], rollout.answer)
         if isinstance(found, Miss):
             raise TraceError(found.value, found.message)
         answer = _token_span(text.offsets, CharSpan(start=found.span.start + shift, stop=found.span.stop + shift))
@@ -175,6 +173,15 @@ class Tracer:
                 "shorten the prompt or the response",
             )
         return encoded
+
+    def _encode_text(self, rollout: Rollout) -> EncodedText:
+        prompt_text, templated = self._prompt_text(rollout.prompt)
+        if not is_unicode(prompt_text + rollout.response):
+            raise TraceError(
+                "invalid_unicode",
+                "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
+            )
+        return encode_text(self.tokenizer, prompt_text, rollout.response, special_tokens=not templated)
 
     def _prompt_text(self, prompt: str | Messages) -> tuple[str, bool]:
         if isinstance(prompt, str):
@@ -311,17 +318,6 @@ class Tracer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedText:
-    """Prompt and response as tokens with exact offsets."""
-
-    text: str
-    token_ids: ndarray
-    offsets: ndarray
-    response_start: int
-    """First character of the response."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Encoded:
     rollout: Rollout
     text: EncodedText
@@ -344,38 +340,6 @@ class _Encoded:
         bounds = [0, first, *(first + ends)]
         bounds[-1] = len(text.token_ids)
         return [Span(start=int(a), stop=int(b)) for a, b in pairwise(bounds) if b > a]
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text can be written as UTF-8: JSON may carry lone surrogates, which cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:
-    """Tokenize prompt and response together, as the one text that a model reads.
-
-    A token that straddles the border belongs to the response. Tokenizers without offsets encode the two apart, and
-    offsets are then those of the decoded text.
-    """
-    if tokenizer.is_fast:
-        text = prompt + response
-        encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special_tokens)
-        ids, offsets, start = encoding["input_ids"], encoding["offset_mapping"], len(prompt)
-    else:
-        prompt_ids = tokenizer(prompt, add_special_tokens=special_tokens)["input_ids"]
-        ids = [*prompt_ids, *tokenizer(response, add_special_tokens=False)["input_ids"]]
-        text, offsets = token_offsets(tokenizer, ids)
-        start = offsets[len(prompt_ids)][0] if len(prompt_ids) < len(ids) else len(text)
-    return EncodedText(
-        text=text,
-        token_ids=np.array(ids, dtype=np.int64),
-        offsets=np.array(offsets, dtype=np.int64).reshape(-1, 2),
-        response_start=start,
-    )
 
 
 def _token_span(offsets: ndarray, span: CharSpan) -> Span:

@@ -31,6 +31,10 @@ at = "prediction"
 [credit.options]
 gamma = 2.0
 
+[traces]
+every = 3
+prompts = 2
+
 [grpo]
 max_steps = {steps}
 per_device_train_batch_size = 2
@@ -65,6 +69,7 @@ def test_a_run_trains_logs_saves_and_resumes(model, tmp_path):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert lines == seen
     assert [line["step"] for line in lines if "reward" in line] == [1, 2, 3, 4], "the second run goes on from step 2"
+    assert [path.name for path in sorted((out / "traces").iterdir())] == ["step-000000", "step-000003"]
     for name in ("credit/boosted_share", "credit/seconds", "credit/traced", "step_time"):
         assert name in lines[0]
 
@@ -77,6 +82,7 @@ def test_options_reach_the_trainer(model, tmp_path):
         "prediction",
         {"gamma": 2.0},
     )
+    assert (arguments.trace_steps, arguments.trace_prompts) == (3, 2)
     assert (arguments.max_steps, arguments.learning_rate, arguments.seed) == (2, 1e-3, 0)
 
 

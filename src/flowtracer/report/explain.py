@@ -46,9 +46,8 @@ def explain(trace: Trace, *, hubs: int = 8, paths: int = 5) -> str:
     parts = [
         [f"{name}{known['summary']}"],
         [
-            f"{known['tokens']} tokens, {len(trace.response)} of them the response; "
-            f"answer {printable(trace.answer_text)}{verdict}, found by the rule “{trace.answer_rule}”; "
-            f"{printable(trace.model)}"
+            f"{known['tokens']} tokens, {len(trace.response)} of them the response; {printable(trace.model)}; "
+            f"answer {printable(trace.answer_text)}{verdict}, found by the rule “{trace.answer_rule}”"
         ],
         ["Hubs", *_columns(_hub_rows(known["hubs"]))],
         ["Strongest paths", *(f"  {path['share']:7.2%}  {' → '.join(path['labels'])}" for path in known["paths"])],

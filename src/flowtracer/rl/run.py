@@ -18,6 +18,9 @@
     problems = 200
     every = 20
 
+    [traces]                   # a few fixed prompts as training goes, in output_dir/traces
+    every = 10
+
 A run that was interrupted goes on from its last checkpoint when it is started again. Every logged step is also a line
 of `log.jsonl` in the output folder.
 """
@@ -82,6 +85,14 @@ class EvaluationSection(_Section):
     batch_size: int = Field(default=256, gt=0)
 
 
+class TracesSection(_Section):
+    """Traces of the first training prompts as training goes, and of what the trainer made of them; off by default."""
+
+    every: int = Field(default=0, ge=0)
+    """Optimiser steps between two looks."""
+    prompts: int = Field(default=4, ge=0)
+
+
 class RunFile(_Section):
     """One training run."""
 
@@ -92,6 +103,7 @@ class RunFile(_Section):
     task: TaskSection
     credit: CreditSection = CreditSection()
     evaluation: EvaluationSection = EvaluationSection()
+    traces: TracesSection = TracesSection()
     grpo: dict[str, Any] = {}
 
 
@@ -193,6 +205,8 @@ def training_arguments(run: RunFile) -> Any:
         credit_layers=run.credit.layers,
         credit_at=run.credit.at,
         credit_normalise=run.credit.normalise,
+        trace_steps=run.traces.every,
+        trace_prompts=run.traces.prompts,
     )
 
 

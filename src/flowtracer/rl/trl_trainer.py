@@ -8,10 +8,12 @@ but the methods are private, so a probe at the first step refuses a TRL whose lo
 
 from __future__ import annotations
 
+import itertools
 import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast, no_type_check
 
 import torch
@@ -22,6 +24,9 @@ from flowtracer.credit import Credit, Signals, make_credit
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted_share, normalised, weighted_advantages
 from flowtracer.rl.rollout_flow import RolloutFlow, rollout_flow
+from flowtracer.rl.trackers import log_traces
+from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
+from flowtracer.tracer import Tracer
 
 try:
     from trl import GRPOConfig, GRPOTrainer
@@ -49,6 +54,10 @@ class FlowGRPOConfig(GRPOConfig):
         default="token", metadata={"help": "The flow ends at the answer's 'token's or at their 'prediction'."}
     )
     credit_normalise: bool = field(default=False, metadata={"help": "Scale each response's factors to a mean of 1."})
+    trace_steps: int = field(
+        default=0, metadata={"help": "Keep traces in output_dir/traces every so many optimiser steps; 0 for none."}
+    )
+    trace_prompts: int = field(default=4, metadata={"help": "How many of the data set's first prompts are traced."})
 
 
 class FlowGRPOTrainer(GRPOTrainer):
@@ -75,7 +84,15 @@ class FlowGRPOTrainer(GRPOTrainer):
         options = cast("dict[str, Any] | None", self.args.credit_options)  # TRL has parsed what came as a string
         self.credit = credit or make_credit(self.args.credit, options)
         self._reader: AttentionReader | None = None
+        self._keeper: TraceKeeper | None = None
+        self._rewards = torch.empty(0)
         self._probed = False
+        if self.args.trace_steps:
+            self._refuse_untraceable()
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._rewards = super()._calculate_rewards(*args, **kwargs)  # (all processes' responses, functions)
+        return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         out = super()._generate_and_score_completions(inputs)
@@ -99,8 +116,11 @@ class FlowGRPOTrainer(GRPOTrainer):
         )
         if self.args.credit_normalise:
             weights_BR = normalised(weights_BR, mask_BR)
-        out["advantages"] = weighted_advantages(out["advantages"], weights_BR)
+        advantages_B = out["advantages"]
+        out["advantages"] = weighted_advantages(advantages_B, weights_BR)
         self._log_credit(weights_BR, mask_BR, flow, time.perf_counter() - started)
+        if self.args.trace_steps and self.accelerator.is_main_process:
+            self._keep_traces(inputs, out, advantages_B, mask_BR)
         return out
 
     def _rollout_flow(self, out: dict[str, Any]) -> RolloutFlow:
@@ -117,6 +137,58 @@ class FlowGRPOTrainer(GRPOTrainer):
             rows_per_forward=self.args.per_device_train_batch_size,
             every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
         )
+
+    def _refuse_untraceable(self) -> None:
+        if self.args.trace_steps < 0 or self.args.trace_prompts < 0:
+            got = f"{self.args.trace_steps} and {self.args.trace_prompts}"
+            raise InputError(f"expected trace_steps and trace_prompts of at least 0, got {got}")
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise InputError("expected trace_steps=0 with a sharded model, whose processes must all run alike")
+        columns = set(next(iter(self.train_dataset)))
+        if "prompt" not in columns or columns & {"image", "images"}:
+            raise InputError(
+                f"expected a data set of prompts in text with trace_steps, got the columns {sorted(columns)}"
+            )
+
+    def _keep_traces(
+        self, inputs: list[dict[str, Any]], out: dict[str, Any], advantages_B: Tensor, mask_BR: Tensor
+    ) -> None:
+        """Traces of fixed prompts, where they are due; see `flowtracer.rl.training_traces`."""
+        started = time.perf_counter()
+        if self._keeper is None:
+            self._keeper = TraceKeeper(
+                Tracer(
+                    self.accelerator.unwrap_model(self.model),
+                    self._text_tokenizer(),
+                    self.args.credit_layers,
+                    at=self.args.credit_at,
+                ),
+                Path(self.args.output_dir) / "traces",
+                [row["prompt"] for row in itertools.islice(self.train_dataset, self.args.trace_prompts)],
+                every=self.args.trace_steps,
+                max_new_tokens=self.args.max_completion_length,
+                template_options=self.args.chat_template_kwargs,
+            )
+        step = self.state.global_step
+        if not self._keeper.due(step):
+            return
+        first = self.accelerator.process_index * len(inputs)
+        rewards_B = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)[
+            first : first + len(inputs)
+        ]
+        batch = TrainedBatch(
+            prompts=[row["prompt"] for row in inputs],
+            prompt_ids_BP=out["prompt_ids"],
+            prompt_mask_BP=out["prompt_mask"],
+            response_ids_BR=out["completion_ids"],
+            response_mask_BR=out["completion_mask"],
+            counted_BR=mask_BR,
+            rewards_B=rewards_B,
+            advantages_B=advantages_B,
+            advantages_BR=out["advantages"],
+        )
+        log_traces(self.callback_handler.callbacks, self._keeper.keep(step, batch), step)
+        self._metrics["train"]["traces/seconds"].append(time.perf_counter() - started)
 
     def _text_tokenizer(self) -> Any:
         """The tokenizer itself, also where a processor of several modalities wraps it."""

@@ -1,0 +1,220 @@
+"""Traces of a few fixed prompts as training goes, with the advantages that each token was trained on.
+
+At the first generation from every n-th optimiser step on, with the policy that generates:
+
+1. Of a fixed prompt that is in the batch, every response that this process trains on is traced on the very tokens that
+   were sampled, with its advantage, each token's factor, and their product as it entered the loss.
+2. A fixed prompt that is not in the batch is answered greedily. Nothing was learned from that answer and it carries no
+   advantage, but it can be compared from step to step; and greedy decoding draws no random number, so training goes on
+   as if nobody had looked.
+3. A data set is larger than a batch, so fixed prompts are rarely trained on. The responses to the first prompt of the
+   batch are kept as well: every kept step shows what entered the loss.
+
+    traces/step-000010/prompt-00-r00.safetensors    fixed prompt 0, its response 0
+    traces/step-000010/batch-r00.safetensors        the first prompt of the batch
+    traces/step-000010/skipped.jsonl                responses that cannot be traced, and why
+
+A step's folder appears when it is complete. A run that goes on from a checkpoint looks at what the folder holds and
+keeps the steps that it would have kept without the break.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowtracer.shapes import Bool, Float, Int
+from flowtracer.trace import Rollout, Skipped, Trace, TrainedOn
+from flowtracer.tracer import Tracer
+
+Prompt = Any
+"""As the data set has it: text, or chat messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedBatch:
+    """What one process trains on."""
+
+    prompts: Sequence[Prompt]
+    prompt_ids_BP: Int[Tensor, "B L"]
+    prompt_mask_BP: Int[Tensor, "B L"]
+    response_ids_BR: Int[Tensor, "B R"]
+    response_mask_BR: Int[Tensor, "B R"]
+    counted_BR: Bool[Tensor, "B R"]
+    """Tokens that the loss counts."""
+    rewards_B: Float[Tensor, " B"]
+    advantages_B: Float[Tensor, " B"]
+    """Each response's own."""
+    advantages_BR: Float[Tensor, "B R"]
+    """Each token's, as they enter the loss."""
+
+
+class TraceKeeper:
+    """Keeps traces of fixed prompts in a folder.
+
+    Args:
+        tracer: Traces with the model that is being trained.
+        folder: For `step-000000` and so on.
+        prompts: The fixed prompts.
+        every: Optimiser steps between two looks.
+        max_new_tokens: Longest greedy answer.
+        template_options: Further arguments of the chat template.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        folder: Path,
+        prompts: Sequence[Prompt],
+        *,
+        every: int,
+        max_new_tokens: int,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._tracer = tracer
+        self._folder = folder
+        self._prompts = list(prompts)
+        self._every = every
+        self._max_new_tokens = max_new_tokens
+        self._template_options = dict(template_options or {})
+        self._last: int | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether no look has been taken since the last multiple of `every`."""
+        if self._last is None:
+            earlier = [int(path.name.removeprefix("step-")) for path in self._folder.glob("step-[0-9]*[0-9]")]
+            # A run that starts anew owes nothing to what an older one left in its folder.
+            self._last = max((kept for kept in earlier if step > 0 and kept <= step), default=-1)
+        return step // self._every > self._last // self._every
+
+    def keep(self, step: int, batch: TrainedBatch) -> dict[str, Trace]:
+        """Trace and write one step; the traces by name."""
+        rollouts, trained = self._trained(step, batch)
+        seen = {rollout.id.partition("-r")[0] for rollout in rollouts}
+        rollouts += self._answered(step, [n for n in range(len(self._prompts)) if _name(n) not in seen])
+        results = self._tracer.trace_batch(rollouts)
+        traces, skipped = {}, []
+        for rollout, result in zip(rollouts, results, strict=True):
+            if isinstance(result, Skipped):
+                skipped.append(result)
+            else:
+                traces[rollout.id] = replace(result, trained=trained.get(rollout.id))
+        self._write(step, traces, skipped)
+        self._last = step
+        return traces
+
+    def _trained(self, step: int, batch: TrainedBatch) -> tuple[list[Rollout], dict[str, TrainedOn]]:
+        """Responses of the batch to fixed prompts, and to its first prompt."""
+        rollouts: list[Rollout] = []
+        trained: dict[str, TrainedOn] = {}
+        counts: dict[str, int] = {}
+        for row, prompt in enumerate(batch.prompts):
+            if prompt in self._prompts:
+                number: int | None = self._prompts.index(prompt)
+            elif prompt == batch.prompts[0]:
+                number = None
+            else:
+                continue
+            group = _name(number)
+            index = counts[group] = counts.get(group, -1) + 1
+            prompt_ids = batch.prompt_ids_BP[row][batch.prompt_mask_BP[row].bool()].tolist()
+            response_ids = batch.response_ids_BR[row][batch.response_mask_BR[row].bool()].tolist()
+            rollout = _rollout(f"{group}-r{index:02d}", step, number, prompt_ids, response_ids)
+            metadata = {**rollout.metadata, "reward": float(batch.rewards_B[row])}
+            rollouts.append(replace(rollout, metadata=metadata))
+            trained[rollout.id] = _trained_on(step, batch, row, len(prompt_ids))
+        return rollouts, trained
+
+    def _answered(self, step: int, numbers: Sequence[int]) -> list[Rollout]:
+        """Greedy answers to fixed prompts."""
+        if not numbers:
+            return []
+        prompts = [self._prompt_ids(self._prompts[n]) for n in numbers]
+        tokenizer, model = self._tracer.tokenizer, self._tracer.model
+        width = max(map(len, prompts))
+        ids_BP = torch.full((len(prompts), width), tokenizer.pad_token_id)
+        for row, ids in enumerate(prompts):
+            ids_BP[row, width - len(ids) :] = torch.tensor(ids)
+        mask_BP = torch.arange(width) >= torch.tensor([[width - len(ids)] for ids in prompts])
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                whole_BT = model.generate(
+                    input_ids=ids_BP.to(model.device),
+                    attention_mask=mask_BP.long().to(model.device),
+                    max_new_tokens=self._max_new_tokens,
+                    pad_token_id=tokenizer.pad_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                    do_sample=False,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                )
+        finally:
+            model.train(was_training)
+        rows = zip(numbers, prompts, whole_BT[:, width:].tolist(), strict=True)
+        return [_rollout(f"{_name(n)}-r00", step, n, ids, self._ended(answer)) for n, ids, answer in rows]
+
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        tokenizer = self._tracer.tokenizer
+        if isinstance(prompt, str):
+            return tokenizer(prompt)["input_ids"]
+        encoded = tokenizer.apply_chat_template(
+            prompt, tokenize=True, add_generation_prompt=True, return_dict=True, **self._template_options
+        )
+        return encoded["input_ids"]
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """A response up to its end-of-text token, which belongs to it as in training."""
+        end = self._tracer.tokenizer.eos_token_id
+        return ids[: ids.index(end) + 1] if end in ids else ids
+
+    def _write(self, step: int, traces: Mapping[str, Trace], skipped: Sequence[Skipped]) -> None:
+        """Write a step's folder under another name first, so that a kill leaves no half folder behind."""
+        folder = self._folder / f"step-{step:06d}"
+        partial = folder.with_suffix(".partial")
+        for stale in (partial, folder):
+            if stale.exists():
+                shutil.rmtree(stale)
+        partial.mkdir(parents=True)
+        for name, trace in traces.items():
+            trace.save(partial / f"{name}.safetensors")
+        if skipped:
+            lines = "".join(json.dumps(asdict(item)) + "\n" for item in skipped)
+            (partial / "skipped.jsonl").write_text(lines, encoding="utf-8")
+        partial.rename(folder)
+
+
+def _name(number: int | None) -> str:
+    return "batch" if number is None else f"prompt-{number:02d}"
+
+
+def _rollout(name: str, step: int, number: int | None, prompt_ids: list[int], response_ids: list[int]) -> Rollout:
+    metadata = {"step": step, "prompt": number}
+    return Rollout(prompt="", response="", id=name, metadata=metadata, token_ids=(prompt_ids, response_ids))
+
+
+def _trained_on(step: int, batch: TrainedBatch, row: int, prompt_length: int) -> TrainedOn:
+    """Per-token numbers in the order of the sequence: nothing on the prompt, nor where the loss counts nothing."""
+    inside = batch.response_mask_BR[row].bool()
+    counted = batch.counted_BR[row]
+    advantage = batch.advantages_B[row]
+    token_advantages = batch.advantages_BR[row].masked_fill(~counted, 0)
+    # Without an advantage the product says nothing of the factor, and none had an effect.
+    factors = (token_advantages / advantage if advantage != 0 else torch.ones_like(token_advantages)) * counted
+
+    def whole(values_R: Tensor) -> np.ndarray:
+        return np.pad(values_R[inside].float().cpu().numpy(), (prompt_length, 0))
+
+    return TrainedOn(
+        step=step, advantage=float(advantage), factor=whole(factors), token_advantage=whole(token_advantages)
+    )
