@@ -19,7 +19,8 @@ LEVELS = [
     {"offsets", "attention"},
     {"capture"},
     {"tracer", "records", "token_table", "credit", "tasks"},
-    {"batch", "rl"},
+    {"batch", "signals"},
+    {"rl"},
     {"report", "doctor"},
     {"cli"},
 ]
@@ -28,7 +29,10 @@ NEVER = {
     ("flow", "attention"),
     ("flow", "capture"),
     ("flow", "transformers"),
+    ("credit", "capture"),
     ("credit", "rl"),
+    ("credit", "transformers"),
+    ("signals", "transformers"),
     ("trace", "torch"),
     ("backbone", "torch"),
 }

@@ -8,7 +8,10 @@
     name = "countdown"
 
     [credit]
-    name = "flow"
+    name = "flow"              # any of flowtracer.CREDITS
+
+    [credit.options]           # the strategy's own
+    gamma = 1.5
 
     [grpo]                     # any option of trl.GRPOConfig
     max_steps = 100
@@ -26,7 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -60,8 +63,6 @@ class CreditSection(_Section):
 
     name: str = "flow"
     options: dict[str, Any] = {}
-    layers: list[int] | None = None
-    at: Literal["token", "prediction"] = "token"
     normalise: bool = False
 
 
@@ -170,8 +171,6 @@ def training_arguments(run: RunFile) -> Any:
         seed=run.seed,
         credit=run.credit.name,
         credit_options=run.credit.options,
-        credit_layers=run.credit.layers,
-        credit_at=run.credit.at,
         credit_normalise=run.credit.normalise,
     )
 
