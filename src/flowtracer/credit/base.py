@@ -150,6 +150,10 @@ class BoostCredit(ABC):
         check_boost(self.ratio, self.gamma)
         check_choice("keep", self.keep, ("top", "bottom"))
         check_choice("sign", self.sign, ("both", "positive", "negative"))
+        self.check()
+
+    def check(self) -> None:  # noqa: B027 - most strategies have no options of their own to check
+        """Raise on an option of the strategy's own that it cannot use."""
 
     @abstractmethod
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:

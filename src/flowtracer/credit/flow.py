@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals, check_boost, check_choice
+from flowtracer.credit.base import BoostCredit, Signals, check_choice
 from flowtracer.shapes import Bool, Float
 
 
@@ -31,10 +31,8 @@ class FlowCredit(BoostCredit):
     at: str = "token"
     needs: ClassVar[frozenset[str]] = frozenset({"flow"})
 
-    def __post_init__(self) -> None:
-        check_boost(self.ratio, self.gamma)
-        check_choice("keep", self.keep, ("top", "bottom"))
-        check_choice("sign", self.sign, ("both", "positive", "negative"))
+    def check(self) -> None:
+        """Raise on a place that the flow cannot end at."""
         check_choice("at", self.at, ("token", "prediction"))
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:

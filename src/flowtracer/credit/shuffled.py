@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals, ranks
+from flowtracer.credit.base import BoostCredit, Signals, check_choice, ranks
 from flowtracer.credit.random import uniform_draws
 from flowtracer.shapes import Bool, Float
 
@@ -27,6 +27,10 @@ class ShuffledCredit(BoostCredit):
     at: str = "token"
     seed: int = 0
     needs: ClassVar[frozenset[str]] = frozenset({"flow"})
+
+    def check(self) -> None:
+        """Raise on a place that the flow cannot end at."""
+        check_choice("at", self.at, ("token", "prediction"))
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Throughput, permuted."""

@@ -136,7 +136,11 @@ class FlowGRPOTrainer(GRPOTrainer):
     def _group(self, batch: int) -> dict[str, Tensor]:
         """Group, reward and mean reward of the group of this process's responses, out of those of all processes."""
         rewards_N = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)
-        means_N = rewards_N.view(-1, self.num_generations).mean(1).repeat_interleave(self.num_generations)
+        # What no function could score is left out of the mean, and stands at it.
+        rewards_N = rewards_N.masked_fill(self._rewards.isnan().all(1), torch.nan)
+        means_N = rewards_N.view(-1, self.num_generations).nanmean(1).repeat_interleave(self.num_generations)
+        means_N = means_N.nan_to_num()
+        rewards_N = torch.where(rewards_N.isnan(), means_N, rewards_N)
         own = slice(self.accelerator.process_index * batch, (self.accelerator.process_index + 1) * batch)
         groups_N = torch.arange(len(rewards_N), device=rewards_N.device) // self.num_generations
         return {"groups_B": groups_N[own], "rewards_B": rewards_N[own], "baselines_B": means_N[own]}
