@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def byte_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab={entry: n for n, entry in enumerate(entries)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")  # noqa: S106
 
 
 def sample(tokenizer: PreTrainedTokenizerFast, batch: int, tokens: int) -> Sampled:
@@ -89,7 +90,7 @@ def measure(batch: int, tokens: int, rounds: int, size: dict) -> dict:
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), sampled.response_ids_BR.flatten()).backward()
         model.zero_grad()
 
-    def credit_call(name: str):
+    def credit_call(name: str) -> Callable[[], None]:
         credit = make_credit(name, OPTIONS.get(name))
         reader = SignalReader(model, tokenizer, credit, rows_per_forward=batch)
 
