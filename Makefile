@@ -21,11 +21,11 @@ unit: $(VENV)/.ready
 	$(BIN)/pytest
 
 demo: $(VENV)/.ready
-	$(BIN)/flowtracer trace examples/rollouts.jsonl --model smollm2 --out runs/demo/traces --show 1
-	$(BIN)/flowtracer train examples/demo.toml
+	$(BIN)/flowtracer demo
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/trace_cost.py
+	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/page.py
 
 # The bundle of the page, from web/; needs node. Only whoever changes web/ runs this.

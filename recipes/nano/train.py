@@ -41,11 +41,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--plan", type=int, help="steps that the learning rate is planned for, if not --steps")
     parser.add_argument("--accumulate", type=int, default=2, help="micro-batches of a step")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-steps", type=int, default=100)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
@@ -54,8 +56,8 @@ def main() -> None:
     model = Qwen3ForCausalLM(configuration(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = restore(options.out, model, optimizer)
-    forward = torch.compile(model, dynamic=False)
-    plan = Plan(steps=options.steps)
+    forward = torch.compile(model, dynamic=False) if options.compile else model
+    plan = Plan(steps=options.plan or options.steps)
     batches = stream(tokenizer, options.seed, start * options.accumulate, plan.steady * options.accumulate)
     began, tokens = time.time(), 0
     for step in range(start, options.steps):
