@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import seconds, stamp
 from rich.console import Console
 from rich.table import Table
 
 from flowtracer.models import load_model
 from flowtracer.tasks import Countdown
+from machine import seconds, stamp
 
 TOKENS = 60
 REPEATS = 3

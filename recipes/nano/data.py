@@ -16,9 +16,9 @@ from flowtracer.tasks import Countdown, Planted, Problem
 from flowtracer.tasks.base import split_of
 from flowtracer.tasks.countdown_search import Attempt, Flaws, draw_attempt, search
 
-# What reinforcement is to mend: a teacher that loses patience and takes a near miss for a hit. Both are frequent
-# enough that greedy decoding shows them: it gives up after the fourth dead end and believes most near misses.
-FLAWS = Flaws(give_up=0.15, false_yes=0.6, near=2, reuse=0.1)
+# What reinforcement is to mend: a teacher that loses patience, takes a near miss for a hit and uses numbers twice. Its
+# patience is short enough that greedy decoding gives up too, after the fourth dead end; the other two show in samples.
+FLAWS = Flaws(give_up=0.15, false_yes=0.3, near=2, reuse=0.1)
 DEAD_ENDS = 6
 # Dead ends that miss by little teach more about where a solution lies than random ones.
 AIM = 8
