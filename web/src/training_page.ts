@@ -16,6 +16,8 @@ interface Entry {
   /** Place among the packed traces; null where there is no trace. */
   at: number | null;
   reason?: string;
+  /** Whether the response was trained on; else it was answered greedily. */
+  trained?: boolean;
   answer?: string;
   verdict?: string | null;
   reward?: number | null;
@@ -80,11 +82,12 @@ class TrainingPage {
     this.curve.redraw();
     if (location.protocol !== "about:") history.replaceState(null, "", `#${this.toHash()}`);
     if (!entry || entry.at === null) {
-      const reason = entry ? `no trace: ${(entry.reason ?? "").replaceAll("_", " ")}` : "nothing kept of this prompt";
-      find("#sentence").textContent = `Step ${this.step} \u00b7 ${reason}`;
-      for (const selector of ["#arcs-of", "#response-text", "#scale"]) find(selector).replaceChildren();
+      find("#sentence").textContent = `Step ${this.step} \u00b7 ${this.whyNothing(entry)}`;
+      find("#arcs-of").replaceChildren();
+      find<HTMLElement>("#text-card").hidden = true;
       return;
     }
+    find<HTMLElement>("#text-card").hidden = false;
     const place = entry.at;
     if (!this.read.has(place)) this.read.set(place, readTrace(this.packed[place]));
     const trace = await this.read.get(place)!;
@@ -93,6 +96,13 @@ class TrainingPage {
     this.repaints = [];
     find("#arcs-of").replaceChildren(smallPicture(trace, trace.data.length, null, this.repaints));
     this.showText(trace);
+  }
+
+  private whyNothing(entry: Entry | undefined): string {
+    if (entry) return `no trace: ${(entry.reason ?? "").replaceAll("_", " ")}`;
+    const here = this.run.entries.filter((one) => one.step === this.step && one.trained);
+    const groups = [...new Set(here.map((one) => groupLabel(one.group)))];
+    return `nothing kept of ${groupLabel(this.group)}${groups.length ? `; trained on: ${groups.join(", ")}` : ""}`;
   }
 
   private showSentence(entry: Entry, { data }: SmallTrace): void {
@@ -184,7 +194,11 @@ class TrainingPage {
         }),
       );
     };
+    const here = new Set(this.run.entries.filter((one) => one.step === this.step).map((one) => one.group));
     buttons("#groups", this.groups().map((name) => [name, groupLabel(name)]), this.group, (name) => (this.group = name));
+    for (const button of document.querySelectorAll<HTMLElement>("#groups button")) {
+      button.classList.toggle("empty", !here.has(button.dataset.name ?? ""));
+    }
     const responses = this.at(this.step).map((one): [string, string] => [one.response, responseLabel(one)]);
     buttons("#responses", responses, entry?.response ?? "", (name) => (this.response = name));
     buttons("#colours", Object.entries(COLOURS), this.colour, (name) => (this.colour = name as Colour));
