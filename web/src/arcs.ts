@@ -225,4 +225,3 @@ function strongest(data: TraceData, first: number, last: number, nearest: number
   }
   return best < 0 ? null : best;
 }
-

@@ -5,7 +5,8 @@ import type { TraceData } from "./data";
 import type { Palette } from "./palette";
 import { creditBars, Frame, placeMarks, type Scene } from "./scene";
 
-const FAMILY = 'Inter, -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
+const FAMILY =
+  'Inter, -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
 export const LABEL_FONT = `11px ${FAMILY}`;
 const STRONG_FONT = `600 ${LABEL_FONT}`;
 const STRIP = 3;

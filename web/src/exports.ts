@@ -11,7 +11,11 @@ const PIXELS = 2;
 type Compose = (width: number, height: number) => Picture;
 
 export function svgFigure(compose: Compose, data: TraceData): string {
-  return pictureToSvg(compose(FIGURE.width, FIGURE.height), caption(data), document.createElement("canvas").getContext("2d")!);
+  return pictureToSvg(
+    compose(FIGURE.width, FIGURE.height),
+    caption(data),
+    document.createElement("canvas").getContext("2d")!,
+  );
 }
 
 export async function pngFigure(compose: Compose, data: TraceData): Promise<Blob> {
@@ -51,7 +55,9 @@ export function download(name: string, content: Blob | string, type = "applicati
 
 /** A file name for a trace, from its id. */
 export function stem(data: TraceData): string {
-  const id = String(data.metadata.id ?? "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 60);
+  const id = String(data.metadata.id ?? "")
+    .replace(/[^A-Za-z0-9_-]+/g, "-")
+    .slice(0, 60);
   return `flowtracer-${id || "trace"}`;
 }
 

@@ -28,7 +28,12 @@ export async function readTrace(packed: string): Promise<SmallTrace> {
 }
 
 /** A box with the arcs of a trace over tokens `0..length`; a line marks where it parts from the others. */
-export function smallPicture(trace: SmallTrace, length: number, parting: number | null, repaints: (() => void)[]): HTMLElement {
+export function smallPicture(
+  trace: SmallTrace,
+  length: number,
+  parting: number | null,
+  repaints: (() => void)[],
+): HTMLElement {
   const canvas = element("canvas");
   const box = element("div", "small-arcs", {}, canvas);
   const surface = new Surface(canvas, (context, width, height) => {

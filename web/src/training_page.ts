@@ -106,7 +106,10 @@ class TrainingPage {
   }
 
   private showSentence(entry: Entry, { data }: SmallTrace): void {
-    const parts = [`Step ${this.step}`, `answer ${shown(cut(data.answer_text, 40))}${entry.verdict ? ` (${entry.verdict})` : ""}`];
+    const parts = [
+      `Step ${this.step}`,
+      `answer ${shown(cut(data.answer_text, 40))}${entry.verdict ? ` (${entry.verdict})` : ""}`,
+    ];
     if (typeof entry.reward === "number") parts.push(`reward ${Number(entry.reward.toPrecision(4))}`);
     if (data.trained === null) {
       parts.push("answered greedily, not trained on");
@@ -114,7 +117,8 @@ class TrainingPage {
       const entered = data.tokenAdvantage.filter((value) => value !== 0);
       parts.push(`advantage ${signed(data.trained.advantage)}`);
       if (entered.length === 0) parts.push("nothing entered the loss");
-      else parts.push(`tokens entered the loss with ${signed(Math.min(...entered))} to ${signed(Math.max(...entered))}`);
+      else
+        parts.push(`tokens entered the loss with ${signed(Math.min(...entered))} to ${signed(Math.max(...entered))}`);
     }
     parts.push(`${percent(entry.hubs ?? 0)} of the flow through the top hubs`);
     find("#sentence").textContent = parts.join(" \u00b7 ");
@@ -132,7 +136,13 @@ class TrainingPage {
     const rows = Array.from(data.stepStart, (start, step) => {
       const spans = tokenSpans(text, start, data.stepStop[step], classOf);
       if (byLoss) for (const span of spans) this.shade(span, data.tokenAdvantage[Number(span.dataset.t)]);
-      const row = element("div", "sentence", {}, element("span", "gutter", {}, element("b", "", {}, String(step))), element("p", "", { dir: "auto" }, ...spans));
+      const row = element(
+        "div",
+        "sentence",
+        {},
+        element("span", "gutter", {}, element("b", "", {}, String(step))),
+        element("p", "", { dir: "auto" }, ...spans),
+      );
       if (step > 0) return row;
       // Nothing of the prompt enters a loss.
       return element("details", "", {}, element("summary", "", {}, `Prompt, ${count(data.response[0])} tokens`), row);
@@ -162,7 +172,14 @@ class TrainingPage {
     find("#scale").replaceChildren(
       ...(byLoss
         ? ["in the loss", shaded(-1), shaded(-0.5), shaded(0.5), shaded(1), swatch("boosted", "credit above 1")]
-        : ["flow ", swatch("c1", "top 40 %"), swatch("c2", "20 %"), swatch("c3", "10 %"), swatch("c4", "5 %"), swatch("final", "answer")]),
+        : [
+            "flow ",
+            swatch("c1", "top 40 %"),
+            swatch("c2", "20 %"),
+            swatch("c3", "10 %"),
+            swatch("c4", "5 %"),
+            swatch("final", "answer"),
+          ]),
     );
   }
 
@@ -175,7 +192,8 @@ class TrainingPage {
         data.trained === null || data.tokenAdvantage[token] === 0
           ? "not in the loss"
           : `advantage ${signed(data.trained.advantage)} \u00d7 credit ${Number(data.factor[token].toPrecision(4))} = ${signed(data.tokenAdvantage[token])} in the loss`;
-      find("#token-value").textContent = `\u201c${text.label(token)}\u201d: ${trained} \u00b7 ${percent(data.flow[token])} of the flow`;
+      find("#token-value").textContent =
+        `\u201c${text.label(token)}\u201d: ${trained} \u00b7 ${percent(data.flow[token])} of the flow`;
     };
   }
 
@@ -195,7 +213,12 @@ class TrainingPage {
       );
     };
     const here = new Set(this.run.entries.filter((one) => one.step === this.step).map((one) => one.group));
-    buttons("#groups", this.groups().map((name) => [name, groupLabel(name)]), this.group, (name) => (this.group = name));
+    buttons(
+      "#groups",
+      this.groups().map((name) => [name, groupLabel(name)]),
+      this.group,
+      (name) => (this.group = name),
+    );
     for (const button of document.querySelectorAll<HTMLElement>("#groups button")) {
       button.classList.toggle("empty", !here.has(button.dataset.name ?? ""));
     }
@@ -255,7 +278,9 @@ class TrainingPage {
       const part = ((event as MouseEvent).clientX - box.left - MARGIN.side) / Math.max(1, box.width - 2 * MARGIN.side);
       const { steps } = this.run;
       const wanted = steps[0] + part * (steps[steps.length - 1] - steps[0]);
-      this.goTo(steps.reduce((best, step, at) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? at : best), 0));
+      this.goTo(
+        steps.reduce((best, step, at) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? at : best), 0),
+      );
     });
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || (event.target as Element).closest("input")) return;
