@@ -1,5 +1,5 @@
-// Two responses to one prompt: arcs over one scale, hubs kept, lost and new, and the texts sentence beside sentence. On the
-// shared prefix colour says where the flow differs; after it, each has its own credit.
+// Two responses to one prompt: arcs over one scale, hubs kept, lost and new, and the texts sentence beside sentence. On
+// the shared prefix colour says where the flow differs; after it, each has its own credit.
 
 import { unpack } from "./data";
 import { count, element, find, percent } from "./format";

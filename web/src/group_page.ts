@@ -1,5 +1,5 @@
-// A group of responses to one prompt as small multiples on one scale, and the hubs they share: pointing at a hub shows who
-// has it, a click on a response opens its text.
+// A group of responses to one prompt as small multiples on one scale, and the hubs they share: pointing at a hub shows
+// who has it, a click on a response opens its text.
 
 import { unpack } from "./data";
 import { element, find, percent } from "./format";

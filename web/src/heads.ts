@@ -1,5 +1,5 @@
-// Which layers and heads carry the flow: of the whole trace, exactly; of a selected token, by the heads that give most to
-// each of its edges.
+// Which layers and heads carry the flow: of the whole trace, exactly; of a selected token, by the heads that give most
+// to each of its edges.
 
 import { element, find, percent } from "./format";
 import type { Graph } from "./graph";

@@ -1,5 +1,5 @@
-// Many traces: a table that sorts and filters. A row opens its page in place, in a frame that is read only then; the table
-// shrinks to a list beside it.
+// Many traces: a table that sorts and filters. A row opens its page in place, in a frame that is read only then; the
+// table shrinks to a list beside it.
 
 import { unpack } from "./data";
 import { count, element, find, percent } from "./format";

@@ -1,7 +1,7 @@
 // The side panel: what is selected, hubs, strongest paths, layers and heads. Every row is a button.
 
-import { regionOf, stepOf } from "./credit";
-import { count, element, find, percent, signed } from "./format";
+import { lossOf, regionOf, stepOf } from "./credit";
+import { count, element, find, percent } from "./format";
 import type { Graph } from "./graph";
 import type { Store } from "./state";
 import { cut, shown, type TokenText } from "./text";
@@ -9,8 +9,8 @@ import { cut, shown, type TokenText } from "./text";
 const LISTED = 5;
 const BEAT = 650;
 const HOW_TO_READ = [
-  "A unit of flow enters at the prompt, follows the model's attention from token to token, and all of it ends in the answer.",
-  "An arc runs from a token to a later one that draws on it; the thicker, the more flow. Blue text carried the answer; a hub carried most.",
+  "A unit of flow enters at the prompt, follows the model's attention from token to token, and ends in the answer.",
+  "An arc runs from a token to a later one that draws on it; the thicker, the more flow. Blue text carried the answer.",
   "Point at a token to see where its flow comes from and where it goes. Click to pin it, Esc to let go.",
 ];
 
@@ -142,6 +142,7 @@ export class Panel {
       after: "after the answer",
     };
     const pinned = this.store.state.token === token;
+    const loss = lossOf(data, token);
     this.selection.replaceChildren(
       element("p", "token", {}, element("bdi", "", {}, raw), pinned ? element("small", "", {}, "pinned") : null),
       element(
@@ -156,18 +157,10 @@ export class Panel {
         {},
         `gathers from ${data.fanIn[token].toFixed(1)} tokens \u00b7 hands on to ${data.fanOut[token].toFixed(1)}`,
       ),
-      this.trainedOn(token),
+      loss === null ? "" : element("p", "facts", {}, `${loss} of step ${data.trained?.step}`),
       this.neighbours("from", this.graph.into(token), data.edgeSource, data.source[token]),
       this.neighbours("to", this.graph.outOf(token), data.edgeTarget, 0),
     );
-  }
-
-  /** What the token entered a trainer's loss with. */
-  private trainedOn(token: number): HTMLElement | string {
-    const { trained, factor, tokenAdvantage } = this.graph.data;
-    if (trained === null || tokenAdvantage[token] === 0) return "";
-    const product = `advantage ${signed(trained.advantage)} \u00d7 credit ${Number(factor[token].toPrecision(4))} = ${signed(tokenAdvantage[token])}`;
-    return element("p", "facts", {}, `${product} in the loss of step ${trained.step}`);
   }
 
   private neighbours(title: string, edges: Uint32Array, ends: ArrayLike<number>, entering: number): HTMLElement {

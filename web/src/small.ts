@@ -3,7 +3,7 @@
 import { Surface } from "./canvas";
 import { creditLevels } from "./credit";
 import { unpackTrace, type TraceData } from "./data";
-import { drawPicture } from "./draw";
+import { CanvasPen, drawPicture } from "./draw";
 import { element, find } from "./format";
 import { Graph } from "./graph";
 import { applyTheme, readPalette } from "./palette";
@@ -49,7 +49,7 @@ export function smallPicture(
       context.fillRect(at - 0.75, 0, 1.5, frame.base + 4);
     }
     const scene = composeScene(trace.graph, trace.text, 0, length, trace.data.edgeFlow.length);
-    drawPicture(context, { data: trace.data, levels: trace.levels, scene, frame, palette });
+    drawPicture(new CanvasPen(context), { data: trace.data, levels: trace.levels, scene, frame, palette });
   });
   repaints.push(() => surface.redraw());
   return box;

@@ -1,7 +1,8 @@
-// Training: a slider over the kept steps. The text shows advantage times credit as it entered the loss, on one scale over all
-// steps, so that what looks stronger was stronger; or the flow alone. A trace is unpacked when it is looked at.
+// Training: a slider over the kept steps. The text shows advantage times credit as it entered the loss, on one scale
+// over all steps, so that what looks stronger was stronger; or the flow alone. A trace is unpacked when it is shown.
 
 import { Surface } from "./canvas";
+import { lossOf } from "./credit";
 import { unpack } from "./data";
 import { LABEL_FONT } from "./draw";
 import { count, element, find, percent, signed } from "./format";
@@ -188,12 +189,9 @@ class TrainingPage {
       const at = (event.target as Element).closest<HTMLElement>("[data-t]")?.dataset.t;
       if (at === undefined) return;
       const token = Number(at);
-      const trained =
-        data.trained === null || data.tokenAdvantage[token] === 0
-          ? "not in the loss"
-          : `advantage ${signed(data.trained.advantage)} \u00d7 credit ${Number(data.factor[token].toPrecision(4))} = ${signed(data.tokenAdvantage[token])} in the loss`;
+      const entered = lossOf(data, token) ?? "not in the loss";
       find("#token-value").textContent =
-        `\u201c${text.label(token)}\u201d: ${trained} \u00b7 ${percent(data.flow[token])} of the flow`;
+        `\u201c${text.label(token)}\u201d: ${entered} \u00b7 ${percent(data.flow[token])} of the flow`;
     };
   }
 
