@@ -231,3 +231,19 @@ def test_pages_of_saved_traces(tmp_path):
     assert "The answer 3" in one.read_text(encoding="utf-8")
     assert runner.invoke(app, ["page", str(tmp_path), "--out", str(tmp_path / "site")]).exit_code == 0
     assert (tmp_path / "site" / "pages" / "a.html").is_file()
+    kept = tmp_path / "run" / "traces" / "step-000000"
+    kept.mkdir(parents=True)
+    make_trace().save(kept / "prompt-00-r00.safetensors")
+    out = tmp_path / "run.html"
+    assert runner.invoke(app, ["page", str(tmp_path / "run"), "--training", "--out", str(out)]).exit_code == 0
+    assert "run: 1 kept step, 0 to 0" in out.read_text(encoding="utf-8")
+    refused = runner.invoke(app, ["page", str(kept), str(kept), "--training", "--out", str(out)])
+    assert "one run" in str(refused.exception)
+
+
+@pytest.mark.parametrize(("count", "page"), [(2, "compare"), (3, "group")])
+def test_compare_writes_a_page(tmp_path, count, page):
+    files = [str(make_trace().save(tmp_path / f"{n}.safetensors")) for n in range(count)]
+    out = tmp_path / "page.html"
+    assert CliRunner().invoke(app, ["compare", *files, "--html", str(out)]).exit_code == 0
+    assert f'data-page="{page}"' in out.read_text(encoding="utf-8")

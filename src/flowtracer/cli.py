@@ -119,11 +119,22 @@ def trace(
 def page(
     traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
     out: Annotated[Path, typer.Option(help="A file for one trace; for several a folder, with index.html.")],
+    training: Annotated[bool, typer.Option("--training", help="TRACES is a run that kept traces: one file.")] = False,
 ) -> None:
     """Write pages that open offline by a double click: one trace as one file, several as an index over their pages."""
+    from flowtracer.report.html import write_page
     from flowtracer.report.site import write_site
+    from flowtracer.report.training_page import training_page
     from flowtracer.trace import find_traces, load_trace
 
+    if training:
+        if len(traces) != 1:
+            raise InputError(
+                f"expected the folder of one run with --training, got {len(traces)}; write a page for each"
+            )
+        written = write_page(out, training_page(traces[0]))
+        console.print(Text(f"written to {written}", style="dim"), soft_wrap=True)
+        return
     files = [file for path in traces for file in find_traces(path)]
     if len(files) == 1 and out.suffix == ".html":
         written = load_trace(files[0]).to_html(out)
@@ -155,10 +166,13 @@ def compare(
     traces: Annotated[list[Path], typer.Argument(help="Two traces of one prompt; or more, or folders of them.")],
     hubs: Annotated[int, typer.Option(min=1, help="How many hubs of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
 ) -> None:
     """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
     from flowtracer.comparison import compare as compare_two
     from flowtracer.comparison import compare_group
+    from flowtracer.report.compare_page import comparison_page, group_page
+    from flowtracer.report.html import write_page
     from flowtracer.report.terminal_comparison import render_comparison, render_group
 
     loaded = _load_traces(traces)
@@ -168,6 +182,8 @@ def compare(
     else:
         group = compare_group(loaded, hubs=hubs)
         content, shown = group.to_dict(), render_group(group)
+    if html is not None:
+        write_page(html, comparison_page(comparison) if len(loaded) == 2 else group_page(group))
     if as_json:
         typer.echo(json.dumps(content))
     else:

@@ -1,9 +1,7 @@
 """Pages as files: what is in them before any browser reads them."""
 
 import base64
-import gzip
 import hashlib
-import json
 import re
 from html.parser import HTMLParser
 
@@ -15,34 +13,17 @@ from flowtracer.report import html
 from flowtracer.report.payload import pack, pack_trace, utf16_offsets
 from flowtracer.trace import Span
 from made import made_trace, sums
+from packed import unpacked
 from test_trace import make_trace
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'\u202e\ud800\x1b\0😀שלום"
 
 
-def opened(packed):
-    """Header and arrays, read by the rules of the module's docstring alone."""
-    content = gzip.decompress(base64.b64decode(packed))
-    length = int.from_bytes(content[:4], "little")
-    header = json.loads(content[4 : 4 + length])
-    arrays, at = {}, 4 + length
-    for note in header["arrays"]:
-        width = int(note["kind"][1])
-        planes = np.frombuffer(content, np.uint8, width * note["length"], at).reshape(width, -1)
-        bits = np.ascontiguousarray(planes.T).view(f"<u{width}").ravel()
-        if note["differences"]:
-            bits = np.cumsum(bits, dtype=bits.dtype)
-        arrays[note["name"]] = bits.view("<f4") if note["kind"] == "f4" else bits
-        at += width * note["length"]
-    assert at == len(content)
-    return header, arrays
-
-
 def test_what_is_packed_comes_out():
     whole = np.array([3, 70_000, 5])
-    floats = np.array([0.0, 1.0, 1e-30, 0.3])
+    floats = np.array([0.0, 1.0, 1e-30, 0.3, -0.7])
     falling = np.array([0.5, 0.25, 1e-9])
-    header, arrays = opened(pack({"a": "\ud800é"}, {"w": whole, "f": floats, "g": falling}, frozenset({"w", "g"})))
+    header, arrays = unpacked(pack({"a": "\ud800é"}, {"w": whole, "f": floats, "g": falling}, frozenset({"w", "g"})))
     assert header["a"] == "\ud800é"
     assert arrays["w"].tolist() == whole.tolist()
     np.testing.assert_allclose(arrays["f"], floats, rtol=2**-13)
@@ -52,7 +33,7 @@ def test_what_is_packed_comes_out():
 
 def test_a_trace_is_packed_whole():
     trace = made_trace(*sums(4))
-    header, arrays = opened(pack_trace(trace))
+    header, arrays = unpacked(pack_trace(trace))
     assert header["text"] == trace.text
     assert header["summary"] == trace.summary()
     np.testing.assert_allclose(arrays["flow"], trace.flow, rtol=2**-12)

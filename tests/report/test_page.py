@@ -4,10 +4,14 @@ import io
 import json
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from flowtracer.backbone import Edges
+from flowtracer.trace import Span
 from made import made_trace, pieces, sums
+from test_trace import make_trace
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -358,3 +362,29 @@ def test_several_traces_in_one_notebook(opened, trace, tmp_path):
     first.locator("#hubs .row").first.click()
     assert "pinned" in first.locator("#selection").inner_text()
     assert "pinned" not in second.locator("#selection").inner_text()
+
+
+@pytest.mark.parametrize("text", ["q: 1 2 = 3", "", "\n\n\n\n", "é" * 9, "a😀b😀"])
+def test_the_smallest_traces_have_a_page(opened, tmp_path, text):
+    page = opened(make_trace(text=text).to_html(tmp_path / "tiny.html"))
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowDown", "+", "-", "p", "f", "Escape"):
+        page.page.keyboard.press(key)
+    assert saved(page, "#export-svg")[1].startswith(b"<svg")
+
+
+def test_tokens_after_the_answer_and_tokens_that_share_a_character(opened, tmp_path):
+    trace = make_trace(
+        text="ab😀 done",
+        offsets=np.array([[0, 1], [1, 3], [1, 3], [3, 8]]),
+        answer=Span(start=1, stop=3),
+        sink=Span(start=1, stop=3),
+        flow=np.array([1.0, 0.5, 0.5, 0.0]),
+        edges=Edges(source=np.array([0, 0]), target=np.array([1, 2]), flow=np.full(2, 0.5), complete=True),
+        edge_heads=np.zeros((2, 0, 2), dtype=np.int16),
+        edge_head_shares=np.zeros((2, 0), dtype=np.float32),
+        head_flow=np.zeros((2, 0)),
+    )
+    page = opened(trace.to_html(tmp_path / "shared.html"), "#t=2")
+    assert "".join(page.texts("[data-t]")) == "ab😀 done"
+    assert page.page.locator("[data-t='1'].focus").count() == 1, "a token without text of its own is where it is spelt"
+    assert page.page.locator("#heads-section").is_hidden()

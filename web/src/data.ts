@@ -28,6 +28,8 @@ export interface TraceHeader {
   layers: number[];
   heads_per_edge: number;
   at: string;
+  /** Where a trainer learned from this very response. */
+  trained: { step: number; advantage: number } | null;
   metadata: Record<string, string | number | boolean | null>;
   question: Span;
   response: Span;
@@ -61,6 +63,9 @@ export interface TraceData extends TraceHeader {
   edgeHead: Numbers;
   /** Share of the edge that each of them gives, in 255ths. */
   edgeHeadShare: Numbers;
+  /** What each token's advantage was multiplied by, and the product as it entered the loss; empty if not trained on. */
+  factor: Float32Array;
+  tokenAdvantage: Float32Array;
 }
 
 interface ArrayNote {
@@ -127,5 +132,7 @@ export async function unpackTrace(base64: string): Promise<TraceData> {
     headFlow: arrays.head_flow as Float32Array,
     edgeHead: arrays.edge_head,
     edgeHeadShare: arrays.edge_head_share,
+    factor: (arrays.factor ?? new Float32Array(0)) as Float32Array,
+    tokenAdvantage: (arrays.token_advantage ?? new Float32Array(0)) as Float32Array,
   };
 }

@@ -60,7 +60,9 @@ export class Finder {
 
 /** The token in which each match starts. */
 function matches(data: TraceData, query: string): number[] {
-  const text = data.text.toLowerCase();
+  // Where lower case is longer than what was written, places would not fit: there capitals count.
+  const lower = data.text.toLowerCase();
+  const text = lower.length === data.text.length ? lower : data.text;
   const found: number[] = [];
   let token = 0;
   for (let at = text.indexOf(query); at >= 0 && found.length < MOST; at = text.indexOf(query, at + query.length)) {

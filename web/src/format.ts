@@ -7,6 +7,12 @@ export function percent(share: number): string {
   return `${value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : value.toFixed(0)} %`;
 }
 
+/** A number with its sign, short. */
+export function signed(value: number): string {
+  const text = Math.abs(value).toPrecision(3);
+  return value > 0 ? `+${text}` : value < 0 ? `\u2212${text}` : "0";
+}
+
 export function count(value: number): string {
   return value.toLocaleString("en");
 }

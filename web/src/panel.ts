@@ -1,10 +1,10 @@
 // The side panel: what is selected, hubs, strongest paths, layers and heads. Every row is a button.
 
 import { regionOf, stepOf } from "./credit";
-import { count, element, find, percent } from "./format";
+import { count, element, find, percent, signed } from "./format";
 import type { Graph } from "./graph";
 import type { Store } from "./state";
-import { shown, cut, type TokenText } from "./text";
+import { cut, shown, type TokenText } from "./text";
 
 const LISTED = 5;
 const BEAT = 650;
@@ -115,9 +115,18 @@ export class Panel {
       element("p", "token", {}, element("bdi", "", {}, raw), pinned ? element("small", "", {}, "pinned") : null),
       element("p", "facts", {}, `token ${count(token)} \u00b7 ${region[regionOf(data, token)]} \u00b7 ${percent(data.flow[token])} of the flow`),
       element("p", "facts", {}, `gathers from ${data.fanIn[token].toFixed(1)} tokens \u00b7 hands on to ${data.fanOut[token].toFixed(1)}`),
+      this.trainedOn(token),
       this.neighbours("from", this.graph.into(token), data.edgeSource, data.source[token]),
       this.neighbours("to", this.graph.outOf(token), data.edgeTarget, 0),
     );
+  }
+
+  /** What the token entered a trainer's loss with. */
+  private trainedOn(token: number): HTMLElement | string {
+    const { trained, factor, tokenAdvantage } = this.graph.data;
+    if (trained === null || tokenAdvantage[token] === 0) return "";
+    const product = `advantage ${signed(trained.advantage)} \u00d7 credit ${Number(factor[token].toPrecision(4))} = ${signed(tokenAdvantage[token])}`;
+    return element("p", "facts", {}, `${product} in the loss of step ${trained.step}`);
   }
 
   private neighbours(title: string, edges: Uint32Array, ends: ArrayLike<number>, entering: number): HTMLElement {

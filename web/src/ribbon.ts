@@ -6,7 +6,7 @@ import type { TraceData } from "./data";
 import { count, element, find, percent } from "./format";
 import type { Graph } from "./graph";
 import type { Change, State, Store } from "./state";
-import { cut, shown, type TokenText } from "./text";
+import { creditClass, tokenSpans, type TokenText } from "./text";
 
 const NEIGHBOURS = 8;
 /** A text of fewer sentences is read whole. */
@@ -94,14 +94,9 @@ export class Ribbon {
     const { data } = this.graph;
     const body = element("p", "", { dir: "auto" });
     let characters = 0;
-    for (let token = start; token < stop; token++) {
-      const piece = this.text.pieces[token];
-      if (piece === "") continue;
-      characters += piece.length;
-      const span = element("span", this.classOf(token));
-      span.textContent = shown(cut(piece)).replaceAll("\n", "\u21b5\n");
-      span.dataset.t = String(token);
-      this.spans[token] = span;
+    for (const span of tokenSpans(this.text, start, stop, (token) => creditClass(data, this.levels, token))) {
+      characters += span.textContent!.length;
+      this.spans[Number(span.dataset.t)] = span;
       body.append(span);
     }
     const gutter = element("span", "gutter", { ariaHidden: "true" });
@@ -116,16 +111,6 @@ export class Ribbon {
     const row = element("div", `sentence ${regionOf(data, start)}`, {}, gutter, body);
     row.style.containIntrinsicBlockSize = `auto ${28 * Math.max(1, Math.ceil(Math.min(characters, 4000) / 78))}px`;
     return row;
-  }
-
-  private classOf(token: number): string {
-    const { data } = this.graph;
-    const names = [];
-    const region = regionOf(data, token);
-    if (this.levels[token] > 0) names.push(`${region === "prompt" ? "q" : "c"}${this.levels[token]}`);
-    if (data.hubs.some((hub) => hub.token === token)) names.push("hub");
-    if (region === "answer") names.push("final");
-    return names.join(" ");
   }
 
   private foldOf(paragraphs: Paragraph[], largest: number): HTMLElement {

@@ -1,7 +1,9 @@
 // Token text as a reader may see it. It is hostile input: it only ever reaches the page as text, and what would steer
 // the display (controls, direction marks, halves of surrogate pairs) is made visible instead.
 
+import { regionOf } from "./credit";
 import type { TraceData } from "./data";
+import { element } from "./format";
 
 const LONGEST_PIECE = 400;
 const LONGEST_LABEL = 20;
@@ -67,4 +69,32 @@ export class TokenText {
     }
     return shown(text.slice(start, Math.min(stop, start + LONGEST_LABEL))).replaceAll("\n", "\u21b5") || "\u2423";
   }
+}
+
+/** One element for each token of `[start, stop)` that spells something of its own. */
+export function tokenSpans(
+  text: TokenText,
+  start: number,
+  stop: number,
+  classOf: (token: number) => string,
+): HTMLSpanElement[] {
+  const spans = [];
+  for (let token = start; token < stop; token++) {
+    if (text.pieces[token] === "") continue;
+    const span = element("span", classOf(token));
+    span.textContent = shown(cut(text.pieces[token])).replaceAll("\n", "\u21b5\n");
+    span.dataset.t = String(token);
+    spans.push(span);
+  }
+  return spans;
+}
+
+/** Classes of a token by its credit: a level, a hub, the answer. */
+export function creditClass(data: TraceData, levels: Uint8Array, token: number): string {
+  const names = [];
+  const region = regionOf(data, token);
+  if (levels[token] > 0) names.push(`${region === "prompt" ? "q" : "c"}${levels[token]}`);
+  if (data.hubs.some((hub) => hub.token === token)) names.push("hub");
+  if (region === "answer") names.push("final");
+  return names.join(" ");
 }

@@ -1,8 +1,9 @@
 """A trace as one short text that the page unpacks.
 
 1. All that is no array is JSON in pure ASCII, so that any text survives, half a surrogate pair included.
-2. Numbers are rounded to 13 significant bits (1 part in 8,192), which no eye can tell apart, and an array that rises or
-   falls is kept as differences: of its integers, or of the bit patterns of its floats.
+2. Numbers are rounded to 13 significant bits (1 part in 8,192), which no eye can tell apart, except what a trainer
+   trained on, which is kept as float32. An array that rises or falls is kept as differences: of its integers, or of the
+   bit patterns of its floats.
 3. Bytes are stored plane by plane, all lowest bytes first: the high planes are nearly constant and vanish in gzip.
 4. `length of the JSON (4 bytes) | JSON | planes of every array`, gzip, base64. The browser's own `DecompressionStream`
    opens it.
@@ -34,12 +35,27 @@ _LONGEST_VALUE = 500
 _DROPPED_BITS = 11
 
 
-def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], ordered: frozenset[str] = frozenset()) -> str:
-    """Pack a header and arrays of whole numbers or floats; those named in `ordered` are kept as differences."""
+def pack(
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    ordered: frozenset[str] = frozenset(),
+    exact: frozenset[str] = frozenset(),
+) -> str:
+    """Pack a header and arrays.
+
+    Args:
+        header: Ready for JSON.
+        arrays: Whole numbers from 0, or floats.
+        ordered: Names of arrays that are kept as differences.
+        exact: Names of floats that are not rounded.
+    """
     described, planes = [], []
     for name, array in arrays.items():
         kind = "f4" if array.dtype.kind == "f" else _narrowest(array)
-        bits = _rounded_bits(array) if kind == "f4" else array.astype(f"<{kind}")
+        if kind == "f4":
+            bits = array.astype("<f4").view("<u4") if name in exact else _rounded_bits(array)
+        else:
+            bits = array.astype(f"<{kind}")
         if name in ordered:
             bits = np.diff(bits, prepend=bits.dtype.type(0))  # wraps around, and so does its inverse
         described.append({"name": name, "kind": kind, "length": int(array.size), "differences": name in ordered})
@@ -49,9 +65,10 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], ordered: f
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")
 
 
-def pack_trace(trace: Trace) -> str:
-    """Everything that the page of one trace shows."""
-    edges = trace.edges
+def pack_trace(trace: Trace, most_edges: int | None = None) -> str:
+    """Everything that the page of one trace shows; arcs of the largest `most_edges` edges alone, or of all."""
+    edges = trace.edges if most_edges is None else trace.edges.top(most_edges)
+    headed = min(len(edges), HEADED_EDGES)
     starts, stops = utf16_offsets(trace)
     steps = np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2)
     step_source, step_target, step_flow = _largest_exchanges(trace)
@@ -72,11 +89,15 @@ def pack_trace(trace: Trace) -> str:
         "step_edge_target": step_target,
         "step_edge_flow": step_flow,
         "head_flow": trace.head_flow.ravel(),
-        **_heads(trace),
+        **_heads(trace, headed),
     }
-    return pack(
-        _header(trace), arrays, frozenset({"token_start", "token_stop", "edge_flow", "step_start", "step_stop"})
-    )
+    if trace.trained is not None:
+        arrays |= {name: getattr(trace.trained, name) for name in _TRAINED}
+    return pack(_header(trace), arrays, _ORDERED, frozenset(_TRAINED))
+
+
+_ORDERED = frozenset({"token_start", "token_stop", "edge_flow", "step_start", "step_stop"})
+_TRAINED = ("factor", "token_advantage")
 
 
 def share_kept(trace: Trace) -> float:
@@ -91,11 +112,11 @@ def utf16_offsets(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     return units[trace.offsets[:, 0]], units[trace.offsets[:, 1]]
 
 
-def _heads(trace: Trace) -> dict[str, np.ndarray]:
+def _heads(trace: Trace, edges: int) -> dict[str, np.ndarray]:
     """Strongest heads of the largest edges: place of layer and head in `head_flow`, and share in 255ths."""
-    heads = trace.edge_heads[:HEADED_EDGES].astype(np.int64)
+    heads = trace.edge_heads[:edges].astype(np.int64)
     layer = np.searchsorted(trace.layers, heads[..., 0])
-    shares = np.rint(255 * trace.edge_head_shares[:HEADED_EDGES])
+    shares = np.rint(255 * trace.edge_head_shares[:edges])
     return {
         "edge_head": (layer * trace.head_flow.shape[1] + heads[..., 1]).T.ravel(),
         "edge_head_share": shares.astype(np.int64).T.ravel(),
@@ -115,6 +136,7 @@ def _header(trace: Trace) -> dict[str, Any]:
         "layers": list(trace.layers),
         "heads_per_edge": trace.edge_heads.shape[1],
         "at": trace.at,
+        "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
         "metadata": _shown_metadata(trace.metadata),
         **{name: [span.start, span.stop] for name in _SPANS for span in [getattr(trace, name)]},
         "hubs": [

@@ -71,9 +71,13 @@ def concentration(trace: Trace) -> float:
     return float(flow[: int(np.ceil(CONCENTRATED * len(flow)))].sum()) / total if total > 0 else 0.0
 
 
+def hub_share(trace: Trace) -> float:
+    """Share of the flow that passes the top hubs."""
+    return trace.share_through([hub.token for hub in trace.hubs(_HUBS)])
+
+
 def _row(name: str, trace: Trace) -> dict[str, Any]:
     reward = trace.metadata.get("reward")
-    hubs = [hub.token for hub in trace.hubs(_HUBS)]
     return {
         "page": f"pages/{name}.html",
         "name": one_line(str(trace.metadata.get("id") or name)),
@@ -83,8 +87,8 @@ def _row(name: str, trace: Trace) -> dict[str, Any]:
         "reward": float(reward) if isinstance(reward, int | float) else None,
         "tokens": len(trace),
         "concentration": concentration(trace),
-        "hubs": trace.share_through(hubs),
-        "words": [trace.label(token) for token in hubs],
+        "hubs": hub_share(trace),
+        "words": [trace.label(hub.token) for hub in trace.hubs(_HUBS)],
     }
 
 

@@ -8,7 +8,10 @@
     name = "countdown"
 
     [credit]
-    name = "flow"
+    name = "flow"              # any of flowtracer.CREDITS
+
+    [credit.options]           # the strategy's own
+    gamma = 1.5
 
     [grpo]                     # any option of trl.GRPOConfig
     max_steps = 100
@@ -68,8 +71,6 @@ class CreditSection(_Section):
 
     name: str = "flow"
     options: dict[str, Any] = {}
-    layers: list[int] | None = None
-    at: Literal["token", "prediction"] = "token"
     normalise: bool = False
 
 
@@ -77,7 +78,7 @@ class EvaluationSection(_Section):
     """Accuracy on held-out problems as training goes; off by default."""
 
     problems: int = Field(default=0, ge=0)
-    split: Literal["validation", "test"] = "validation"
+    split: Literal[validation, test] = "validation"
     every: int = Field(default=20, gt=0)
     """Steps between two evaluations; the first is before the first step, the last after the last."""
     temperature: float = Field(default=0.0, ge=0)
@@ -202,8 +203,6 @@ def training_arguments(run: RunFile) -> Any:
         seed=run.seed,
         credit=run.credit.name,
         credit_options=run.credit.options,
-        credit_layers=run.credit.layers,
-        credit_at=run.credit.at,
         credit_normalise=run.credit.normalise,
         trace_steps=run.traces.every,
         trace_prompts=run.traces.prompts,
