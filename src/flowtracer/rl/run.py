@@ -78,7 +78,7 @@ class EvaluationSection(_Section):
     """Accuracy on held-out problems as training goes; off by default."""
 
     problems: int = Field(default=0, ge=0)
-    split: Literal[validation, test] = "validation"
+    split: Literal["validation", "test"] = "validation"
     every: int = Field(default=20, gt=0)
     """Steps between two evaluations; the first is before the first step, the last after the last."""
     temperature: float = Field(default=0.0, ge=0)
