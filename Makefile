@@ -36,6 +36,7 @@ page:
 screenshots: $(VENV)/.ready
 	scripts/browser.sh
 	$(BIN)/python scripts/screenshots.py
+	$(BIN)/python benchmarks/credit_cost.py
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

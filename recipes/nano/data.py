@@ -14,12 +14,29 @@ from tokenizer import ASSISTANT, USER
 
 from flowtracer.tasks import Countdown, Planted, Problem
 from flowtracer.tasks.base import split_of
-from flowtracer.tasks.countdown_search import Flaws, draw_attempt, search
+from flowtracer.tasks.countdown_search import Attempt, Flaws, draw_attempt, search
 
 # What reinforcement is to mend: a teacher that loses patience and takes a near miss for a hit. Both are frequent
 # enough that greedy decoding shows them: it gives up after the fourth dead end and believes most near misses.
 FLAWS = Flaws(give_up=0.15, false_yes=0.6, near=2, reuse=0.1)
 DEAD_ENDS = 6
+# Dead ends that miss by little teach more about where a solution lies than random ones.
+AIM = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """How Countdown's teacher searches."""
+
+    aim: int
+    flaws: Flaws
+
+
+# In the order of training: the skill takes long to learn, the flaws do not.
+STAGES = (
+    Teacher(aim=AIM, flaws=Flaws()),
+    Teacher(aim=AIM, flaws=FLAWS),
+)
 
 COUNTDOWN = {
     "easy": Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=10, max_target=50),
@@ -27,17 +44,17 @@ COUNTDOWN = {
     "hard": Countdown(brief=True, min_numbers=4, max_numbers=4, max_value=10, max_target=50),
 }
 PLANTED = {
-    "easy": Planted(chains=2, length=2),
-    "medium": Planted(chains=2, length=3),
-    "hard": Planted(chains=3, length=3),
+    "easy": Planted(chains=2, length=3),
+    "medium": Planted(chains=2, length=4),
+    "hard": Planted(chains=3, length=4),
 }
-# Shares of the examples. Copying by name is what takes longest to learn, so planted has half.
+# Shares of the examples.
 MIXTURE = {
-    ("countdown", "easy"): 0.15,
-    ("countdown", "medium"): 0.25,
+    ("countdown", "easy"): 0.1,
+    ("countdown", "medium"): 0.3,
     ("countdown", "hard"): 0.1,
-    ("planted", "easy"): 0.1,
-    ("planted", "medium"): 0.25,
+    ("planted", "easy"): 0.15,
+    ("planted", "medium"): 0.2,
     ("planted", "hard"): 0.15,
 }
 
@@ -50,10 +67,10 @@ class Example:
     response: list[int]
 
 
-def examples(tokenizer: Any, n: int, *, seed: str, flaws: Flaws) -> Iterator[Example]:
-    """`n` examples drawn from `seed`, of a Countdown teacher with these flaws."""
-    rng = Random(seed)  # noqa: S311
-    pairs = [_draw(rng, flaws) for _ in range(n)]
+def examples(tokenizer: Any, n: int, *, seed: str, teacher: Teacher) -> Iterator[Example]:
+    """`n` examples drawn from `seed`."""
+    rng = Random(seed)
+    pairs = [_draw(rng, teacher) for _ in range(n)]
     # What the chat template makes of one message, at a fraction of its time.
     prompts = [f"{USER}{problem.prompt[0]['content']}{ASSISTANT}" for problem, _ in pairs]
     responses = [response + tokenizer.eos_token for _, response in pairs]
@@ -62,24 +79,27 @@ def examples(tokenizer: Any, n: int, *, seed: str, flaws: Flaws) -> Iterator[Exa
         yield Example(prompt=prompt, response=response)
 
 
-def _draw(rng: Random, flaws: Flaws) -> tuple[Problem, str]:
+def _draw(rng: Random, teacher: Teacher) -> tuple[Problem, str]:
     """A problem of the train split and its teacher's response."""
     ((task, difficulty),) = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))
-    draw = _countdown(COUNTDOWN[difficulty], rng, flaws) if task == "countdown" else _planted(PLANTED[difficulty], rng)
-    return draw if draw is not None and split_of(draw[0].key) == "train" else _draw(rng, flaws)
+    while True:
+        if task == "planted":
+            planted = PLANTED[difficulty]
+            problem = planted.draw(rng)
+            if split_of(problem.key) == "train":
+                return problem, planted.work(problem, seed=rng.getrandbits(32)).text
+        elif (drawn := _countdown(COUNTDOWN[difficulty], rng)) is not None:
+            problem, solution = drawn
+            numbers, target = problem.facts["numbers"], problem.facts["target"]
+            how = {"dead_ends": DEAD_ENDS, "aim": teacher.aim, "flaws": teacher.flaws}
+            return problem, search(numbers, target, solution, rng, **how).text
 
 
-def _countdown(task: Countdown, rng: Random, flaws: Flaws) -> tuple[Problem, str] | None:
-    # Drawn as reasoning-gym draws, which takes milliseconds for each, where training needs hundreds of thousands.
+def _countdown(task: Countdown, rng: Random) -> tuple[Problem, Attempt] | None:
+    """A problem drawn as reasoning-gym draws, which takes milliseconds for each, and its solution."""
     numbers = [rng.randint(1, task.max_value) for _ in range(task.max_numbers)]
     solution = draw_attempt(numbers, rng)
-    problem = task.pose(numbers, solution.value, solution.expression)
-    if problem is None or not task.min_target <= solution.value <= task.max_target:
+    if not task.min_target <= solution.value <= task.max_target:
         return None
-    worked = search(numbers, solution.value, solution, rng, dead_ends=DEAD_ENDS, flaws=flaws)
-    return problem, worked.text
-
-
-def _planted(task: Planted, rng: Random) -> tuple[Problem, str]:
-    problem = task.draw(rng)
-    return problem, task.work(problem, seed=rng.getrandbits(32)).text
+    problem = task.pose(numbers, solution.value, solution.expression)
+    return None if problem is None or split_of(problem.key) != "train" else (problem, solution)

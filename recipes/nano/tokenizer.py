@@ -8,23 +8,17 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
+
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+# A name together with what says how it is used is one token, so that looking up its definition or its value is
+# copying what followed the same token before: the first thing that small transformers learn to do.
+NAMES = tuple(f"{letter}{use}" for letter in ascii_lowercase for use in ("=", " is "))
 PHRASES = (
-    "<answer>",
-    "</answer>",
-    "Make ",
-    " from ",
-    ". Find ",
-    "So ",
-    " is ",
-    ", ",
-    "; ",
-    ".\n",
-    "yes\n",
-    "no\n",
-    "give up\n",
+    *("<answer>", "</answer>", "Make ", " from ", ", ", "; ", ". ", ".\n", "?", "yes\n", "no\n", "give up\n"),
+    *NAMES,
 )
 LARGEST = 250
 
@@ -47,7 +41,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer that loads with AutoTokenizer once saved."""
     pieces = [*PHRASES, *map(str, range(LARGEST + 1))]
     tokenizer = Tokenizer(models.BPE())
-    phrases = "|".join(phrase.replace(".", r"\.").replace("|", r"\|") for phrase in PHRASES)
+    phrases = "|".join(phrase.replace(".", r"\.").replace("?", r"\?") for phrase in PHRASES)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(rf"{phrases}|\d+|[\s\S]"), "isolated"),

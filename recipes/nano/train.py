@@ -6,7 +6,7 @@
 2. They are cut into micro-batches of about equal token counts and few widths, so that compilation happens once a
    width; a step accumulates a few.
 3. AdamW, forwards in bfloat16, weights in float32. The learning rate rises, stays, and falls over the last fifth.
-4. The teachers are perfect until then; over the last fifth Countdown's has its flaws (`data.FLAWS`). The skill takes
+4. Countdown's teacher is perfect until then, and over the last fifth has its flaws (`data.STAGES`). The skill takes
    long to learn and the flaws do not, so other flaws need only that last fifth again.
 
 Eager attention is chosen by measurement: at these lengths PyTorch's fused attention on a CPU takes most of a step,
@@ -24,16 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import FLAWS, Example, examples
+from data import STAGES, Example, examples
 from safetensors.torch import load_file, save_file
 from tokenizer import make_tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from flowtracer.tasks.countdown_search import Flaws
-
-WIDTHS = (40, 64, 88, 120, 176)
+WIDTHS = (64, 88, 124, 180)
 TOKENS = 4096  # of a micro-batch: larger ones leave the cache
 POOL = 1024  # examples drawn at once, to be sorted by width
 
@@ -42,8 +40,8 @@ def main() -> None:
     """Train, with a checkpoint every so often."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
-    parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--accumulate", type=int, default=4, help="micro-batches of a step")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--accumulate", type=int, default=2, help="micro-batches of a step")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-steps", type=int, default=100)
@@ -99,12 +97,12 @@ def configuration(tokenizer: Any) -> Qwen3Config:
     )
 
 
-def stream(tokenizer: Any, seed: int, start: int, perfect: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Micro-batches of ids and labels from number `start` on; the first `perfect` come of perfect teachers."""
+def stream(tokenizer: Any, seed: int, start: int, flawed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Micro-batches of ids and labels from number `start` on; from number `flawed` on, the teacher errs."""
     number, pool = 0, 0
     while True:
-        flaws = Flaws() if number < perfect else FLAWS
-        for batch in micro_batches(list(examples(tokenizer, POOL, seed=f"{seed} {pool}", flaws=flaws)), seed=pool):
+        teacher = STAGES[number >= flawed]
+        for batch in micro_batches(list(examples(tokenizer, POOL, seed=f"{seed} {pool}", teacher=teacher)), seed=pool):
             if number >= start:
                 yield batch
             number += 1
@@ -138,7 +136,7 @@ def response_loss(forward: Callable[..., Any], ids_BT: Tensor, labels_BT: Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How the learning rate goes, and when the flaws set in."""
+    """How the learning rate goes, and when the teacher changes."""
 
     steps: int
     warmup: int = 100

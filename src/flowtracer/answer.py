@@ -84,6 +84,25 @@ def locate_answer(text: str, answer: str | None = None) -> Answer | Miss:
     return located if answer is None else _given(text, answer, located)
 
 
+def first_box(text: str) -> Answer | Miss:
+    """The inside of the first box that closes, exactly as it stands there."""
+    for start, stop in _boxed(text):
+        if start < stop:
+            return Answer(span=CharSpan(start=start, stop=stop), text=text[start:stop], rule="boxed")
+    return Miss.UNCLOSED_BOX if _BOX.search(text) else Miss.NO_ANSWER
+
+
+def opening_of(text: str, span: CharSpan) -> int:
+    r"""Where that begins which opens an answer: `\boxed{`, `<answer>`, `####`; else where the answer itself does."""
+    window = max(0, span.start - _LONGEST_OPENING)
+    found = _OPENING.search(text[window : span.start])
+    return window + found.start() if found else span.start
+
+
+_OPENING = re.compile(r"(?:\\(?:boxed|fbox)\s*\{|<answer>|####)[^\w]*\Z", re.IGNORECASE)
+_LONGEST_OPENING = 32
+
+
 def _by_rules(text: str) -> Answer | Miss:
     boxes = [match.start() for match in _BOX.finditer(text)]
     miss = Miss.UNCLOSED_BOX if boxes else Miss.NO_ANSWER

@@ -1,8 +1,8 @@
 """Is the picture true? Signals of attention judged by which steps the answer is known to depend on.
 
 1. A task writes a response whose needed steps and distractors are known by construction.
-2. The model reads it. Only problems count that it answers rightly: its most likely token at each answer position,
-   given the response so far, is the answer's.
+2. The model reads it. Only problems count that it concludes rightly: given the steps, its most likely token at each
+   position from there to the answer's last is the response's own.
 3. Each signal gives every token a score; a step's score is the sum over its tokens.
 4. The AUROC is the chance that a needed step outscores a distractor of the same response, ties counting half; it is
    averaged over problems, with a bootstrap interval over them. 0.5 says nothing, 1 separates them all.
@@ -100,7 +100,7 @@ class Faithfulness:
     """By (signal, band)."""
     problems: int
     right: int
-    """Of the problems, those that the model answered rightly: the AUROCs are over these."""
+    """Of the problems, those that the model concluded rightly: the AUROCs are over these."""
 
 
 def faithfulness(
@@ -115,7 +115,7 @@ def faithfulness(
     """Judge every signal on the task's worked responses to the problems.
 
     Raises:
-        InputError: The model answers none of the problems rightly.
+        InputError: The model concludes none of the problems rightly.
         CaptureError: Its attention cannot be read.
     """
     reader = AttentionReader(model, layers=range(model.config.get_text_config(decoder=True).num_hidden_layers))
@@ -130,7 +130,7 @@ def faithfulness(
         if on_problem is not None:
             on_problem()
     if not right:
-        raise InputError(f"expected a model that answers some of {len(problems)} problems rightly, got none right")
+        raise InputError(f"expected a model that concludes some of {len(problems)} problems rightly, got none right")
     return Faithfulness(
         auroc={key: bootstrap_mean(np.array(values), seed=seed) for key, values in scores.items()},
         problems=len(problems),
@@ -149,9 +149,9 @@ def layer_bands(layers: int) -> dict[str, range]:
     }
 
 
-def auroc(needed: Sequence[float], distractors: Sequence[float]) -> float:
-    """Chance that a needed step outscores a distractor, ties counting half."""
-    difference = np.subtract.outer(np.asarray(needed), np.asarray(distractors))
+def auroc(needed: np.ndarray, distractors: np.ndarray) -> float:
+    """Chance that one of the scores of needed steps exceeds one of distractors, ties counting half."""
+    difference = np.subtract.outer(needed, distractors)
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
 
@@ -164,7 +164,7 @@ def _judge(
     bands: Mapping[str, range],
     seed: int,
 ) -> dict[tuple[str, str], float] | None:
-    """Every signal's AUROC on one worked response; None if the model does not answer it rightly."""
+    """Every signal's AUROC on one worked response; None if the model does not conclude it rightly."""
     worked = task.work(problem, seed=seed)
     prompt = tokenizer.apply_chat_template(list(problem.prompt), tokenize=False, add_generation_prompt=True)
     text = encode_text(tokenizer, prompt, worked.text, special_tokens=False)
@@ -175,7 +175,8 @@ def _judge(
     answer_T = torch.from_numpy(_overlap(offsets, found.span))
     ids_1T = torch.from_numpy(text.token_ids)[None].to(model.device)
     layers = reader.read(ids_1T)
-    if not _answers_rightly(model, ids_1T, answer_T):
+    conclusion = CharSpan(start=worked.steps[-1].span.stop, stop=found.span.stop)
+    if not _predicts(model, ids_1T, torch.from_numpy(_overlap(offsets, conclusion))):
         return None
     steps_ST = np.stack([_overlap(offsets, step.span) for step in worked.steps])
     needed_S = np.array([step.needed for step in worked.steps])
@@ -200,9 +201,10 @@ def _band_attention(layers: Sequence[LayerAttention], chosen: Sequence[int]) -> 
 
 
 @torch.inference_mode()
-def _answers_rightly(model: Any, ids_1T: Tensor, answer_T: Tensor) -> bool:
+def _predicts(model: Any, ids_1T: Tensor, tokens_T: Tensor) -> bool:
+    """Whether these tokens are what greedy decoding gives, each behind all before it."""
     likeliest_T = model(input_ids=ids_1T, use_cache=False).logits[0].argmax(-1).cpu()
-    return bool((likeliest_T[answer_T.roll(-1)] == ids_1T[0].cpu()[answer_T]).all())
+    return bool((likeliest_T[tokens_T.roll(-1)] == ids_1T[0].cpu()[tokens_T]).all())
 
 
 def _overlap(offsets: np.ndarray, span: CharSpan) -> np.ndarray:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowtracer as ft
-from flowtracer.credit import Credit, Signals, make_credit
+from flowtracer.credit import Credit, Signals, make_credit, needs_of
 from flowtracer.credit.base import boost_top
 from flowtracer.errors import InputError
 
@@ -21,7 +21,7 @@ def test_flow_boosts_the_top_tokens_by_throughput():
     assert weights_BR.tolist() == [[1.0, 1.5, 1.0, 1.5, 1.0]]  # ceil(0.4 * 5) = 2
 
 
-def test_keeping_the_bottom_boosts_the_other_end():
+def test_bottom_boosts_the_other_end():
     throughput_BR = torch.tensor([[0.1, 0.9, 0.2, 0.8, 0.3]])
     options = {"keep": "bottom", "gamma": 2.0}
     weights_BR = ft.credit_weights("flow", full_mask(5), throughput_BR=throughput_BR, options=options)
@@ -77,8 +77,8 @@ def test_padding_to_a_longer_batch_changes_no_weight():
 def test_random_is_reproducible_by_seed_and_independent_of_the_batch():
     mask_BR = full_mask(20, 20, 20)
     credit = make_credit("random")
-    first = credit(Signals(mask_BR=mask_BR, seeds_B=(7, 8, 9)))
-    second = credit(Signals(mask_BR=mask_BR[:1], seeds_B=(8,)))
+    first = credit(Signals(mask_BR=mask_BR, advantages_B=torch.ones(3), seeds_B=(7, 8, 9)))
+    second = credit(Signals(mask_BR=mask_BR[:1], advantages_B=torch.ones(1), seeds_B=(8,)))
     assert torch.equal(first[1], second[0])
     assert not torch.equal(first[0], first[1])
     assert ((first > 1).sum(-1) == 8).all()
@@ -89,14 +89,22 @@ def test_uniform_is_one_everywhere():
 
 
 def test_a_strategy_of_ones_own():
-    class FirstHalf:
-        needs = frozenset()
+    def first_half(signals: Signals) -> torch.Tensor:
+        early_BR = signals.mask_BR.cumsum(-1) <= signals.mask_BR.sum(-1, keepdim=True) / 2
+        return signals.weighted(torch.where(early_BR, 2.0, 1.0))
 
-        def __call__(self, signals: Signals) -> torch.Tensor:
-            return torch.where(torch.arange(signals.mask_BR.shape[1]) < signals.mask_BR.shape[1] // 2, 2.0, 1.0)[None]
-
-    strategy: Credit = FirstHalf()
+    strategy: Credit = first_half
     assert ft.credit_weights(strategy, full_mask(4)).tolist() == [[2.0, 2.0, 1.0, 1.0]]
+    assert needs_of(strategy) == frozenset()
+
+
+def test_a_need_that_does_not_exist_is_refused():
+    def strategy(signals: Signals) -> torch.Tensor:
+        return signals.weighted(torch.ones(signals.mask_BR.shape))
+
+    strategy.needs = {"flow", "attentoin"}
+    with pytest.raises(InputError, match=r"needs among .*'attention'.* got \['attentoin'\]"):
+        needs_of(strategy)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +114,19 @@ def test_a_strategy_of_ones_own():
         ("flow", {"ratio": 0}, "ratio"),
         ("flow", {"gamma": float("nan")}, "gamma"),
         ("flow", {"power": 2}, "power"),
+        ("flow", {"keep": "middle"}, "keep among top, bottom"),
+        ("flow", {"sign": "plus"}, "sign among both, positive, negative"),
+        ("flow", {"at": "sentence"}, "at among token, prediction"),
+        ("shuffled", {"at": "sentence"}, "at among token, prediction"),
+        ("entropy_8020", {"rho": 0.0}, "rho"),
+        ("coupled", {"alpha": 2.0}, "alpha"),
+        ("grail", {"target": "tag"}, "target among box, answer"),
+        ("oar", {"quantile": 0.0}, "quantile"),
+        ("oar", {"peak": -1.0}, "peak"),
+        ("likelihood_gain", {"weight": -0.5}, "weight"),
+        ("progress", {"cuts_per_segment": 0}, "cuts_per_segment"),
+        ("progress", {"weight": float("inf")}, "weight"),
+        ("confidence", {"weight": float("nan")}, "weight"),
     ],
 )
 def test_bad_options_are_refused(name, options, message):

@@ -26,10 +26,10 @@ max_numbers = 3
 
 [credit]
 name = "flow"
-at = "prediction"
 
 [credit.options]
 gamma = 2.0
+at = "prediction"
 
 [traces]
 every = 3
@@ -77,11 +77,7 @@ def test_a_run_trains_logs_saves_and_resumes(model, tmp_path):
 def test_options_reach_the_trainer(model, tmp_path):
     run = read_run_file(write(tmp_path, RUN.format(model=model, out=tmp_path, steps=2)))
     arguments = training_arguments(run)
-    assert (arguments.credit, arguments.credit_at, arguments.credit_options) == (
-        "flow",
-        "prediction",
-        {"gamma": 2.0},
-    )
+    assert (arguments.credit, arguments.credit_options) == ("flow", {"gamma": 2.0, "at": "prediction"})
     assert (arguments.trace_steps, arguments.trace_prompts) == (3, 2)
     assert (arguments.max_steps, arguments.learning_rate, arguments.seed) == (2, 1e-3, 0)
 
@@ -109,7 +105,6 @@ def read_section():
         ("[task]", "[tusk]", "task.name: field required; tusk"),
         ("problems = 8", "problems = -1", "task.problems: input should be greater than 0"),
         ("problems = 8", "problem = 8", "task.problem: extra inputs"),
-        ('at = "prediction"', 'at = "end"', "credit.at"),
         ('model = "', 'model = 3 # "', "model: input should be a valid string"),
         ("max_steps = 2", "max_steps = ", "expected a TOML run file"),
     ],
@@ -128,6 +123,7 @@ def test_a_wrong_field_is_named(tmp_path, old, new, message):
         ("max_numbers = 3", "most = 3", "expected options of task 'countdown'"),
         ("max_steps = 2", "max_stepps = 2", "max_stepps"),
         ('name = "flow"', 'name = "flaw"', "expected a credit among"),
+        ('at = "prediction"', 'at = "end"', "expected at among token, prediction"),
     ],
 )
 def test_a_wrong_name_is_named_before_anything_is_written(model, tmp_path, old, new, message):

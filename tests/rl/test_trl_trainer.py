@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
-from flowtracer.credit import Signals, make_credit
+from flowtracer.credit import CREDITS, Signals, make_credit
 from flowtracer.errors import InputError
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, refuse_nonlinear_loss
 from tiny import tiny_model, tiny_tokenizer
@@ -23,6 +23,10 @@ pytestmark = pytest.mark.filterwarnings(
 def vowels(completions, **_):
     """A reward that a random model gets different amounts of."""
     return [sum(c.count(v) for v in "aeiou") / 10 for c in completions]
+
+
+def rows():
+    return [{"prompt": f"what is {i} + 4?" + " x" * (i % 3), "gold": str(i + 4)} for i in range(16)]
 
 
 @functools.cache
@@ -57,7 +61,7 @@ def make_trainer(tmp_path, cls=FlowGRPOTrainer, config=FlowGRPOConfig, *, credit
         model=AutoModelForCausalLM.from_pretrained(saved_model()),
         processing_class=tiny_tokenizer(),
         args=arguments,
-        train_dataset=Dataset.from_list([{"prompt": f"what is {i} + 4?" + " x" * (i % 3)} for i in range(16)]),
+        train_dataset=Dataset.from_list(rows()),
         reward_funcs=[vowels],
         **extra,
     )
@@ -67,14 +71,10 @@ def weights_of(trainer):
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
-class EveryOther:
+def every_other(signals: Signals) -> torch.Tensor:
     """A strategy with known factors."""
-
-    needs = frozenset()
-
-    def __call__(self, signals: Signals) -> torch.Tensor:
-        factors_R = torch.where(torch.arange(signals.mask_BR.shape[1]) % 2 == 0, 1.5, 1.0)
-        return factors_R.expand(signals.mask_BR.shape).clone()
+    factors_R = torch.where(torch.arange(signals.mask_BR.shape[1]) % 2 == 0, 1.5, 1.0)
+    return signals.weighted(factors_R.expand(signals.mask_BR.shape))
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
@@ -92,7 +92,7 @@ def test_uniform_is_grpo_to_the_bit(tmp_path, loss_type):
 
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
 def test_gradient_is_that_of_a_loss_written_by_hand(tmp_path, loss_type):
-    trainer = make_trainer(tmp_path, credit=EveryOther(), loss_type=loss_type)
+    trainer = make_trainer(tmp_path, credit=every_other, loss_type=loss_type)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
     rows = [trainer.train_dataset[0]] * 4
@@ -131,14 +131,113 @@ def loss_by_hand(trainer, batch, loss_type):
 
 
 def test_a_run_that_was_interrupted_ends_the_same(tmp_path):
-    whole = make_trainer(tmp_path / "a", credit=EveryOther(), max_steps=4)
+    whole = make_trainer(tmp_path / "a", credit=every_other, max_steps=4)
     whole.train()
-    first = make_trainer(tmp_path / "b", credit=EveryOther(), max_steps=4, save_strategy="steps", save_steps=2)
+    first = make_trainer(tmp_path / "b", credit=every_other, max_steps=4, save_strategy="steps", save_steps=2)
     first.train()
-    again = make_trainer(tmp_path / "b", credit=EveryOther(), max_steps=4)
+    again = make_trainer(tmp_path / "b", credit=every_other, max_steps=4)
     again.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoint-2"))
     expected, got = weights_of(whole), weights_of(again)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+RESPONSES = [r"a e i u = 7, so \boxed{7}. A", "so 3 + 4 = 9.\nSo it is \\boxed{9}", "no idea, a e i", r"\boxed{12}"]
+
+
+class Answering(FlowGRPOTrainer):
+    """Samples as the tiny model cannot: every response has reasoning and, but for one, an answer in a box."""
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        ids, *rest = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        made = [self.processing_class(text)["input_ids"] for text in RESPONSES]
+        return [[*made[i % 4], self.processing_class.eos_token_id] for i in range(len(ids))], *rest
+
+
+def sampled_advantages(tmp_path, credit, **options):
+    """Per-token advantages of one batch, with the signals that the strategy saw."""
+    seen = []
+
+    def spy(signals):
+        seen.append(signals)
+        return credit(signals)
+
+    for name in ("needs", "layers", "at", "target"):
+        if hasattr(credit, name):
+            setattr(spy, name, getattr(credit, name))
+    trainer = make_trainer(tmp_path, Answering, credit=spy, **options)
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
+    return batch, seen[0], trainer
+
+
+@pytest.mark.parametrize("name", sorted(CREDITS))
+def test_every_strategy_trains_by_name(tmp_path, name):
+    trainer = make_trainer(
+        tmp_path, Answering, functools.partial(FlowGRPOConfig, credit=name), max_steps=1, max_completion_length=40
+    )
+    start = weights_of(trainer)
+    trainer.train()
+    end = weights_of(trainer)
+    assert any(not torch.equal(start[key], end[key]) for key in start), "nothing was learned"
+    assert all(value.isfinite().all() for value in end.values())
+    assert all(value == value for value in trainer.state.log_history[0].values()), "no NaN is logged"
+
+
+@pytest.mark.parametrize("name", sorted(CREDITS))
+def test_every_strategy_sees_what_it_needs_and_gives_finite_advantages(tmp_path, name):
+    credit = make_credit(name)
+    batch, signals, _ = sampled_advantages(tmp_path, credit)
+    advantages_BR = batch["advantages"]
+    assert advantages_BR.shape == batch["completion_ids"].shape
+    assert advantages_BR.isfinite().all()
+    assert signals.mask_BR.sum() > 20
+    torch.testing.assert_close(advantages_BR, credit(signals))
+    if name != "uniform":
+        assert not torch.equal(advantages_BR, signals.weighted(torch.ones(advantages_BR.shape)))
+
+
+def test_progress_pays_reward_above_the_groups_mean_and_scored_progress(tmp_path):
+    credit = make_credit("progress", {"cut_share": 0.4, "cuts_per_segment": 2})
+    batch, signals, _ = sampled_advantages(tmp_path, credit)
+    rewards = torch.tensor(vowels(RESPONSES))
+    torch.testing.assert_close(signals.rewards_B, rewards)
+    torch.testing.assert_close(signals.baselines_B, rewards.mean().expand(4))
+    assert signals.groups_B.tolist() == [0, 0, 0, 0]
+    segments_BR, ends_BR = credit.segments(signals)
+    start_B, behind_BR = signals.score_gold(ends_BR, credit.cue)
+    for row in range(4):
+        reached = [float(start_B[row]), *behind_BR[row][ends_BR[row]].tolist()]
+        for t in signals.mask_BR[row].nonzero().squeeze(-1).tolist():
+            k = int(segments_BR[row, t])
+            expected = float(rewards[row] - rewards.mean()) + 1.2 * (reached[k + 1] - reached[k])
+            assert float(batch["advantages"][row, t]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_grail_pays_the_box_five_times_and_blames_only_without_advantage(tmp_path):
+    batch, signals, _ = sampled_advantages(tmp_path, make_credit("grail"))
+    factors_BR = batch["advantages"] / signals.advantages_B[:, None]
+    assert signals.answer_BR.any(-1).tolist() == [True, True, False, True]
+    torch.testing.assert_close(factors_BR[signals.answer_BR], torch.full((int(signals.answer_BR.sum()),), 5.0))
+    for row in range(4):
+        blamed_R = factors_BR[row][signals.reasoning_BR[row]]
+        if signals.advantages_B[row] > 0:
+            torch.testing.assert_close(blamed_R, torch.ones_like(blamed_R))
+        elif len(blamed_R) > 2:
+            assert blamed_R.std() > 0.1
+    torch.testing.assert_close(factors_BR[2], torch.ones_like(factors_BR[2]))
+
+
+def test_the_gold_answer_must_be_in_the_data(tmp_path):
+    trainer = make_trainer(tmp_path, credit=make_credit("likelihood_gain"))
+    trainer.model.train()
+    with pytest.raises(InputError, match='column "gold"'):
+        trainer._generate_and_score_completions([{"prompt": "what is 3 + 4?"}] * 4)
+
+
+def test_normalised_advantages_keep_their_size(tmp_path):
+    batch, signals, _ = sampled_advantages(tmp_path, every_other, credit_normalise=True)
+    size_B = (batch["advantages"].abs() * signals.mask_BR).sum(-1) / signals.mask_BR.sum(-1)
+    torch.testing.assert_close(size_B, signals.advantages_B.abs())
 
 
 def test_metrics_are_logged(tmp_path):
@@ -154,7 +253,7 @@ def test_metrics_are_logged(tmp_path):
     ("options", "message"),
     [
         ({"credit": "flwo"}, "expected a credit among"),
-        ({"credit_at": "sentence"}, "credit_at"),
+        ({"credit_options": {"at": "sentence"}}, "at among token, prediction"),
         ({"credit_options": {"gamma": -1}}, "gamma"),
     ],
 )
@@ -179,7 +278,7 @@ def test_plain_config_is_refused(tmp_path):
 
 
 def test_a_loss_that_flattens_advantages_is_refused(tmp_path):
-    trainer = make_trainer(tmp_path, credit=EveryOther())
+    trainer = make_trainer(tmp_path, credit=every_other)
     trainer.model.train()
     batch = GRPOTrainer._generate_and_score_completions(trainer, [trainer.train_dataset[0]] * 4)
     metrics = {name: list(values) for name, values in trainer._metrics["train"].items()}

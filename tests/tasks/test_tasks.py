@@ -13,8 +13,8 @@ from flowtracer.tasks import TASKS, Problem, Reason, Task, Verdict, base, reward
 
 SPLITS = ("train", "validation", "test")
 # Small targets, because reasoning-gym draws from them several times faster.
-EASY = {"countdown": {"max_value": 20, "min_target": 1}, "gsm_symbolic": {}}
-DRAWN = {"countdown": 150, "gsm_symbolic": 1500}
+EASY = {"countdown": {"max_value": 20, "min_target": 1}, "gsm_symbolic": {}, "planted": {}}
+DRAWN = {"countdown": 150, "gsm_symbolic": 1500, "planted": 1500}
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
@@ -29,7 +29,7 @@ def drawn(task: Task) -> dict[tuple[str, int], list[Problem]]:
 
 
 def test_registry_names_and_defaults():
-    assert sorted(TASKS) == ["countdown", "gsm_symbolic"]
+    assert sorted(TASKS) == ["countdown", "gsm_symbolic", "planted"]
     for name, make in TASKS.items():
         assert isinstance(make(), Task)
         assert make().name == name
@@ -62,12 +62,12 @@ def test_generation_is_repeatable_and_prefix_stable(task, drawn):
     assert task.problems("test", 20, seed=42) == drawn["test", 42][:20]
 
 
-def test_problems_are_json_and_rows(drawn):
+def test_problems_are_json_and_rows(task, drawn):
     for problem in drawn["validation", 42]:
         assert json.loads(json.dumps(dict(problem.facts))) == problem.facts
         assert problem.row() == {"prompt": problem.prompt, "problem_id": problem.id}
         assert [message["role"] for message in problem.prompt] == ["user"]
-        assert "<answer>" in problem.prompt[0]["content"]
+        assert ("<answer>" in problem.prompt[0]["content"]) == (task.name != "planted")
 
 
 def test_every_gold_is_accepted(task, drawn):
@@ -177,10 +177,11 @@ def test_take_drops_failed_draws_and_repeats(drawn):
     assert base.take(iter([None, problems[0], again, None, *problems[1:]]), "train", 3) == problems
 
 
-def test_without_reasoning_gym_the_error_names_the_extra(task, monkeypatch):
+@pytest.mark.parametrize("name", ["countdown", "gsm_symbolic"])
+def test_without_reasoning_gym_the_error_names_the_extra(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "flowtracer\[train\]"'):
-        task.problems("test", 1)
+        TASKS[name]().problems("test", 1)
 
 
 def test_import_is_light():

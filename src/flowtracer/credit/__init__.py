@@ -5,19 +5,62 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Credit, Signals
+from flowtracer.credit.attention import AttentionCredit
+from flowtracer.credit.attention_entropy import AttentionEntropyCredit
+from flowtracer.credit.base import NEEDS, BoostCredit, Credit, Signals, needs_of
+from flowtracer.credit.confidence import ConfidenceCredit
+from flowtracer.credit.correlation import CorrelationCredit
+from flowtracer.credit.coupled import CoupledCredit
+from flowtracer.credit.entropy import EntropyCredit
+from flowtracer.credit.entropy_8020 import Entropy8020Credit
 from flowtracer.credit.flow import FlowCredit
+from flowtracer.credit.global_anchor import GlobalCredit
+from flowtracer.credit.gradient import GradientCredit
+from flowtracer.credit.grail import GrailCredit
+from flowtracer.credit.likelihood_gain import LikelihoodGainCredit
+from flowtracer.credit.local import LocalCredit
+from flowtracer.credit.oar import OarCredit
+from flowtracer.credit.position import PositionCredit
+from flowtracer.credit.progress import ProgressCredit
 from flowtracer.credit.random import RandomCredit
+from flowtracer.credit.shuffled import ShuffledCredit
 from flowtracer.credit.uniform import UniformCredit
 from flowtracer.errors import InputError
 
-__all__ = ["CREDITS", "Credit", "Signals", "credit_weights", "make_credit"]
+__all__ = [
+    "CREDITS",
+    "NEEDS",
+    "BoostCredit",
+    "Credit",
+    "Signals",
+    "credit_weights",
+    "make_credit",
+    "needs_of",
+    "token_factors",
+]
 
 CREDITS: dict[str, Callable[..., Credit]] = {
+    "attention": AttentionCredit,
+    "attention_entropy": AttentionEntropyCredit,
+    "confidence": ConfidenceCredit,
+    "correlation": CorrelationCredit,
+    "coupled": CoupledCredit,
+    "entropy": EntropyCredit,
+    "entropy_8020": Entropy8020Credit,
     "flow": FlowCredit,
+    "global": GlobalCredit,
+    "gradient": GradientCredit,
+    "grail": GrailCredit,
+    "likelihood_gain": LikelihoodGainCredit,
+    "local": LocalCredit,
+    "oar": OarCredit,
+    "position": PositionCredit,
+    "progress": ProgressCredit,
     "random": RandomCredit,
+    "shuffled": ShuffledCredit,
     "uniform": UniformCredit,
 }
 
@@ -36,6 +79,12 @@ def make_credit(name: str, options: Mapping[str, Any] | None = None) -> Credit:
         raise InputError(f"expected options of credit {name!r}, got {dict(options or {})}: {error}") from error
 
 
+def token_factors(advantages_BR: Tensor, advantages_B: Tensor) -> Tensor:
+    """What each token's advantage was multiplied by; 1 where the response has no advantage."""
+    some_B1 = (advantages_B != 0)[:, None]
+    return torch.where(some_B1, advantages_BR / torch.where(some_B1, advantages_B[:, None], 1.0), 1.0)
+
+
 def credit_weights(
     credit: str | Credit,
     mask_BR: Tensor,
@@ -45,7 +94,9 @@ def credit_weights(
     seeds_B: tuple[int, ...] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """Per-token factors (B, R) of a batch of responses.
+    """Per-token factors (B, R) of a batch of responses, each with the advantage 1.
+
+    For other signals, and for advantages of your own, call the strategy itself: `make_credit(name)(Signals(...))`.
 
     Args:
         credit: A name in `CREDITS`, or any strategy of your own.
@@ -58,11 +109,12 @@ def credit_weights(
     strategy = make_credit(credit, options) if isinstance(credit, str) else credit
     if throughput_BR is not None and traced_B is None:
         traced_B = mask_BR.new_ones(len(mask_BR))
-    return strategy(
-        Signals(
-            mask_BR=mask_BR,
-            seeds_B=tuple(range(len(mask_BR))) if seeds_B is None else seeds_B,
-            throughput_BR=throughput_BR,
-            traced_B=traced_B,
-        )
+    advantages_B = torch.ones(len(mask_BR), device=mask_BR.device)
+    signals = Signals(
+        mask_BR=mask_BR,
+        advantages_B=advantages_B,
+        seeds_B=tuple(range(len(mask_BR))) if seeds_B is None else seeds_B,
+        throughput_BR=throughput_BR,
+        traced_B=traced_B,
     )
+    return token_factors(strategy(signals), advantages_B)

@@ -1,4 +1,8 @@
-"""The control: as many tokens boosted as by any other strategy, drawn blindly."""
+"""A control: as many tokens boosted as by any other strategy, drawn blindly.
+
+Score: a uniform draw for each token, from the response's own seed, so that it is the same in whatever batch the
+response stands. A strategy that does not beat it has found nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals, boost_top, check_boost
+from flowtracer.credit.base import BoostCredit, Signals
 from flowtracer.shapes import Float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandomCredit:
-    """w = `gamma` on a random `ratio` of the tokens, else 1; drawn anew for each response from its own seed."""
+class RandomCredit(BoostCredit):
+    """w = `gamma` on a random `ratio` of the tokens, else 1."""
 
-    ratio: float = 0.4
-    gamma: float = 1.5
     seed: int = 0
-    needs: frozenset[str] = frozenset()
 
-    def __post_init__(self) -> None:
-        check_boost(self.ratio, self.gamma)
+    def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
+        """A uniform draw."""
+        return uniform_draws(signals, self.seed)
 
-    def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
-        """A uniform draw, boosted at the top."""
-        scores_BR = torch.zeros(signals.mask_BR.shape)
-        for row, seed in enumerate(signals.seeds_B):
-            # On the CPU, so that every device draws the same.
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + self.seed) % 2**63)
-            scores_BR[row] = torch.rand(scores_BR.shape[1], generator=generator)
-        return boost_top(scores_BR.to(signals.mask_BR.device), signals.mask_BR, ratio=self.ratio, gamma=self.gamma)
+
+def uniform_draws(signals: Signals, seed: int) -> Float[Tensor, "B R"]:
+    """A uniform number for each token, by the response's own seed."""
+    draws_BR = torch.zeros(signals.mask_BR.shape)
+    for row, own in enumerate(signals.seeds_B):
+        # On the CPU, so that every device draws the same.
+        generator = torch.Generator().manual_seed((own * 1_000_003 + seed) % 2**63)
+        draws_BR[row] = torch.rand(draws_BR.shape[1], generator=generator)
+    return draws_BR.to(signals.mask_BR.device)

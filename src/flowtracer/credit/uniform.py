@@ -1,4 +1,7 @@
-"""Plain GRPO: every token of a response gets its advantage as it is."""
+"""Plain GRPO: every token of a response gets its advantage as it is.
+
+`A_t = A`, to the bit what TRL computes by itself. The baseline of every comparison.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ from flowtracer.shapes import Float
 class UniformCredit:
     """w = 1."""
 
-    needs: frozenset[str] = frozenset()
-
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
-        """All ones."""
-        return torch.ones(signals.mask_BR.shape, device=signals.mask_BR.device)
+        """The advantage itself."""
+        return signals.weighted(torch.ones(signals.mask_BR.shape, device=signals.mask_BR.device))

@@ -1,4 +1,4 @@
-"""Credit into advantages: pure functions of tensors, for any trainer that takes a per-token stream."""
+"""Per-token advantages as a trainer takes and logs them: pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from torch import Tensor
 from flowtracer.shapes import Bool, Float
 
 
-def weighted_advantages(advantages_B: Float[Tensor, " B"], weights_BR: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
-    """Each response's advantage times its tokens' factors; with factors of 1, the advantage to the bit."""
-    return advantages_B[:, None] * weights_BR.to(advantages_B.dtype)
+def normalised(
+    advantages_BR: Float[Tensor, "B R"], advantages_B: Float[Tensor, " B"], mask_BR: Bool[Tensor, "B R"]
+) -> Float[Tensor, "B R"]:
+    """Token advantages scaled so that their mean size over each response's counted tokens is the response's own.
 
-
-def normalised(weights_BR: Float[Tensor, "B R"], mask_BR: Bool[Tensor, "B R"]) -> Float[Tensor, "B R"]:
-    """Factors scaled so that their mean over each response's counted tokens is 1.
-
-    A boost alone makes the policy term larger (1.2 times by the paper's defaults); this keeps its size and moves only
-    where it lands.
+    For strategies that multiply by a factor the mean factor becomes 1. A boost alone makes the policy term larger (1.2
+    times by the paper's defaults); this keeps its size and moves only where it lands. A response without an advantage,
+    or whose tokens have none, stays as it is.
     """
-    counted_BR = mask_BR.to(weights_BR.dtype)
-    total_B1 = (weights_BR * counted_BR).sum(-1, keepdim=True)
-    scale_B1 = counted_BR.sum(-1, keepdim=True) / total_B1
-    return weights_BR * torch.where(total_B1 > 0, scale_B1, 1.0)
+    total_B = (advantages_BR.abs() * mask_BR).sum(-1)
+    scale_B = advantages_B.abs() * mask_BR.sum(-1) / total_B
+    return advantages_BR * torch.where((total_B > 0) & (advantages_B != 0), scale_B, 1.0)[:, None]
 
 
-def boosted_share(weights_BR: Float[Tensor, "B R"], mask_BR: Bool[Tensor, "B R"]) -> Float[Tensor, ""]:
-    """Share of counted tokens whose factor is above 1."""
-    return ((weights_BR > 1) & mask_BR).sum() / mask_BR.sum().clamp_min(1)
+def boosted(
+    advantages_BR: Float[Tensor, "B R"], advantages_B: Float[Tensor, " B"], mask_BR: Bool[Tensor, "B R"]
+) -> Bool[Tensor, "B R"]:
+    """Counted tokens whose advantage is larger than the response's, in size."""
+    return (advantages_BR.abs() > advantages_B.abs()[:, None]) & mask_BR

@@ -8,7 +8,10 @@
     name = "countdown"
 
     [credit]
-    name = "flow"
+    name = "flow"              # any of flowtracer.CREDITS
+
+    [credit.options]           # the strategy's own
+    gamma = 1.5
 
     [grpo]                     # any option of trl.GRPOConfig
     max_steps = 100
@@ -68,8 +71,6 @@ class CreditSection(_Section):
 
     name: str = "flow"
     options: dict[str, Any] = {}
-    layers: list[int] | None = None
-    at: Literal["token", "prediction"] = "token"
     normalise: bool = False
 
 
@@ -202,8 +203,6 @@ def training_arguments(run: RunFile) -> Any:
         seed=run.seed,
         credit=run.credit.name,
         credit_options=run.credit.options,
-        credit_layers=run.credit.layers,
-        credit_at=run.credit.at,
         credit_normalise=run.credit.normalise,
         trace_steps=run.traces.every,
         trace_prompts=run.traces.prompts,

@@ -1,9 +1,10 @@
 """GRPO with credit per token, as one override of TRL's trainer.
 
-TRL's loss takes advantages of shape (B, T) beside (B,). So after TRL has generated, scored and normalised, the
-advantages are multiplied by each token's factor, and everything else is TRL's own: losses, clipping, KL, logging,
-checkpoints, launchers. With factors of 1 the run is GRPO to the bit. A maintainer confirmed this route (TRL #4525),
-but the methods are private, so a probe at the first step refuses a TRL whose loss no longer treats them that way.
+TRL's loss takes advantages of shape (B, T) beside (B,). So after TRL has generated, scored and normalised, a strategy
+gives each token its own advantage, and everything else is TRL's: losses, clipping, KL, logging, checkpoints,
+launchers. With the response's own advantage on every token the run is GRPO to the bit. A maintainer confirmed this
+route (TRL #4525), but the methods are private, so a probe at the first step refuses a TRL whose loss no longer treats
+them that way. A second method is only listened to: it computes the rewards, which TRL does not hand on.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from typing import Any, cast, no_type_check
 import torch
 from torch import Tensor
 
-from flowtracer.capture import AttentionReader
-from flowtracer.credit import Credit, Signals, make_credit
+from flowtracer.credit import Credit, Signals, make_credit, needs_of
 from flowtracer.errors import InputError, MissingDependencyError
-from flowtracer.rl.advantages import boosted_share, normalised, weighted_advantages
-from flowtracer.rl.rollout_flow import RolloutFlow, rollout_flow
+from flowtracer.rl.advantages import boosted, normalised
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
+from flowtracer.signals import Sampled, SignalReader, refuse_sharded
 from flowtracer.tracer import Tracer
 
 try:
@@ -46,14 +46,9 @@ class FlowGRPOConfig(GRPOConfig):
     credit_options: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the strategy, such as {'ratio': 0.4, 'gamma': 1.5}."}
     )
-    credit_layers: list[int] | None = field(
-        default=None,
-        metadata={"help": "Decoder layers whose attention is read; the middle third by default."},
+    credit_normalise: bool = field(
+        default=False, metadata={"help": "Keep the mean size of each response's advantages: a mean factor of 1."}
     )
-    credit_at: str = field(
-        default="token", metadata={"help": "The flow ends at the answer's 'token's or at their 'prediction'."}
-    )
-    credit_normalise: bool = field(default=False, metadata={"help": "Scale each response's factors to a mean of 1."})
     trace_steps: int = field(
         default=0, metadata={"help": "Keep traces in output_dir/traces every so many optimiser steps; 0 for none."}
     )
@@ -63,8 +58,9 @@ class FlowGRPOConfig(GRPOConfig):
 class FlowGRPOTrainer(GRPOTrainer):
     """TRL's `GRPOTrainer`, whose reward lands on the tokens that carried the answer.
 
-    Takes what `GRPOTrainer` takes, with `FlowGRPOConfig` for its arguments. A strategy of your own goes in as
-    `credit`; it then replaces the one that the arguments name.
+    Takes what `GRPOTrainer` takes, with `FlowGRPOConfig` for its arguments. A strategy of your own, any function of
+    `Signals`, goes in as `credit`; it then replaces the one that the arguments name. Strategies that need the gold
+    answer read it from the data set's column `gold`.
 
     Raises:
         InputError: Options that cannot be combined with per-token advantages.
@@ -79,11 +75,12 @@ class FlowGRPOTrainer(GRPOTrainer):
             raise InputError(f"expected args of type FlowGRPOConfig, got {type(self.args).__name__}")
         if getattr(self.args, "use_liger_kernel", False) or getattr(self.args, "use_liger_loss", False):
             raise InputError("expected TRL's own loss, got the Liger kernel, which takes one advantage a sequence")
-        if self.args.credit_at not in ("token", "prediction"):
-            raise InputError(f"expected credit_at among token, prediction, got {self.args.credit_at!r}")
         options = cast("dict[str, Any] | None", self.args.credit_options)  # TRL has parsed what came as a string
         self.credit = credit or make_credit(self.args.credit, options)
-        self._reader: AttentionReader | None = None
+        needs_of(self.credit)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            refuse_sharded(self.credit)
+        self._reader: SignalReader | None = None
         self._keeper: TraceKeeper | None = None
         self._rewards = torch.empty(0)
         self._probed = False
@@ -105,38 +102,62 @@ class FlowGRPOTrainer(GRPOTrainer):
         mask_BR = out["completion_mask"].bool()
         if "tool_mask" in out:
             mask_BR &= out["tool_mask"].bool()
-        flow = self._rollout_flow(out) if "flow" in self.credit.needs else None
-        weights_BR = self.credit(
-            Signals(
-                mask_BR=mask_BR,
-                seeds_B=_seeds(out["completion_ids"], mask_BR, self.args.seed + self.state.global_step),
-                throughput_BR=None if flow is None else flow.throughput_BR,
-                traced_B=None if flow is None else flow.traced_B,
-            )
+        seeds_B = _seeds(out["completion_ids"], mask_BR, self.args.seed + self.state.global_step)
+        fields, misses = self._signals(out, inputs, seeds_B)
+        signals = Signals(
+            mask_BR=mask_BR,
+            advantages_B=out["advantages"],
+            seeds_B=seeds_B,
+            trained=self.state.global_step / max(self.state.max_steps, 1),
+            **fields,
         )
+        advantages_BR = self.credit(signals)
         if self.args.credit_normalise:
-            weights_BR = normalised(weights_BR, mask_BR)
-        advantages_B = out["advantages"]
-        out["advantages"] = weighted_advantages(advantages_B, weights_BR)
-        self._log_credit(weights_BR, mask_BR, flow, time.perf_counter() - started)
+            advantages_BR = normalised(advantages_BR, signals.advantages_B, mask_BR)
+        out["advantages"] = advantages_BR
+        self._log_credit(advantages_BR, signals, misses, time.perf_counter() - started)
         if self.args.trace_steps and self.accelerator.is_main_process:
-            self._keep_traces(inputs, out, advantages_B, mask_BR)
+            self._keep_traces(inputs, out, signals.advantages_B, mask_BR)
         return out
 
-    def _rollout_flow(self, out: dict[str, Any]) -> RolloutFlow:
+    def _signals(
+        self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...]
+    ) -> tuple[dict[str, Any], Counter[str]]:
+        """What the strategy needs, and nothing else."""
         if self._reader is None:
-            self._reader = AttentionReader(self.accelerator.unwrap_model(self.model), self.args.credit_layers)
-        return rollout_flow(
-            self._reader,
-            self._text_tokenizer(),
-            out["prompt_ids"],
-            out["prompt_mask"],
-            out["completion_ids"],
-            out["completion_mask"],
-            at=self.args.credit_at,
-            rows_per_forward=self.args.per_device_train_batch_size,
-            every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
+            self._reader = SignalReader(
+                self.accelerator.unwrap_model(self.model),
+                self._text_tokenizer(),
+                self.credit,
+                temperature=self.temperature,
+                rows_per_forward=self.args.per_device_train_batch_size,
+                every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
+                template_options=self.args.chat_template_kwargs,
+            )
+        sampled = Sampled(
+            prompt_ids_BP=out["prompt_ids"],
+            prompt_mask_BP=out["prompt_mask"],
+            response_ids_BR=out["completion_ids"],
+            response_mask_BR=out["completion_mask"],
+            prompts=[row["prompt"] for row in inputs],
+            golds=[row["gold"] for row in inputs] if "gold" in inputs[0] else None,
         )
+        fields, misses = self._reader.read(sampled, seeds_B)
+        if "group" in self._reader.needs:
+            fields |= {"token_ids_BR": out["completion_ids"], **self._group(len(inputs))}
+        return fields, misses
+
+    def _group(self, batch: int) -> dict[str, Tensor]:
+        """Group, reward and mean reward of the group of this process's responses, out of those of all processes."""
+        rewards_N = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)
+        # What no function could score is left out of the mean, and stands at it.
+        rewards_N = rewards_N.masked_fill(self._rewards.isnan().all(1), torch.nan)
+        means_N = rewards_N.view(-1, self.num_generations).nanmean(1).repeat_interleave(self.num_generations)
+        means_N = means_N.nan_to_num()
+        rewards_N = torch.where(rewards_N.isnan(), means_N, rewards_N)
+        own = slice(self.accelerator.process_index * batch, (self.accelerator.process_index + 1) * batch)
+        groups_N = torch.arange(len(rewards_N), device=rewards_N.device) // self.num_generations
+        return {"groups_B": groups_N[own], "rewards_B": rewards_N[own], "baselines_B": means_N[own]}
 
     def _refuse_untraceable(self) -> None:
         if self.args.trace_steps < 0 or self.args.trace_prompts < 0:
@@ -185,25 +206,33 @@ class FlowGRPOTrainer(GRPOTrainer):
 
     def _tracer(self) -> Tracer:
         """A tracer that reads the same flow as credit does."""
-        model = self.accelerator.unwrap_model(self.model)
-        return Tracer(model, self._text_tokenizer(), self.args.credit_layers, at=self.args.credit_at)
+        layers, at = getattr(self.credit, "layers", None), getattr(self.credit, "at", "token")
+        return Tracer(self.accelerator.unwrap_model(self.model), self._text_tokenizer(), layers, at=at)
 
     def _text_tokenizer(self) -> Any:
         """The tokenizer itself, also where a processor of several modalities wraps it."""
         return getattr(self.processing_class, "tokenizer", self.processing_class)
 
-    def _log_credit(self, weights_BR: Tensor, mask_BR: Tensor, flow: RolloutFlow | None, seconds: float) -> None:
+    def _log_credit(self, advantages_BR: Tensor, signals: Signals, misses: Counter[str], seconds: float) -> None:
+        mask_BR, own_B = signals.mask_BR, signals.advantages_B
+        # Where a response has no advantage, no token's can be larger.
+        learned_BR = mask_BR & (own_B != 0)[:, None]
+        boosted_BR = boosted(advantages_BR, own_B, learned_BR)
+        size = (own_B.abs()[:, None] * learned_BR).sum()
         metrics: dict[str, Tensor | float] = {
-            "credit/boosted_share": boosted_share(weights_BR, mask_BR),
-            "credit/mean_factor": (weights_BR * mask_BR).sum() / mask_BR.sum().clamp_min(1),
+            "credit/boosted_share": boosted_BR.sum() / learned_BR.sum().clamp_min(1),
+            "credit/mean_factor": (advantages_BR.abs() * learned_BR).sum() / size if size > 0 else 1.0,
             "credit/seconds": seconds,
         }
-        if flow is not None:
-            boosted_flow = (flow.throughput_BR * (weights_BR > 1) * mask_BR).sum()
-            counted_flow = (flow.throughput_BR * mask_BR).sum().clamp_min(1e-12)
-            metrics["credit/traced"] = flow.traced_B.float().mean()
-            metrics["credit/flow_in_boosted"] = boosted_flow / counted_flow
-            metrics |= _miss_shares(flow.misses, len(mask_BR))
+        if signals.throughput_BR is not None and signals.traced_B is not None:
+            boosted_flow = (signals.throughput_BR * boosted_BR).sum()
+            metrics["credit/traced"] = signals.traced_B.float().mean()
+            metrics["credit/flow_in_boosted"] = boosted_flow / (signals.throughput_BR * learned_BR).sum().clamp_min(
+                1e-12
+            )
+        if signals.answer_BR is not None:
+            metrics["credit/answered"] = signals.answer_BR.any(-1).float().mean()
+            metrics |= _miss_shares(misses, len(mask_BR))
         values = torch.tensor([float(value) for value in metrics.values()], device=mask_BR.device)
         means = self.accelerator.gather(values[None]).mean(0).tolist()
         for name, value in zip(metrics, means, strict=True):

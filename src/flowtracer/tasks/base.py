@@ -65,7 +65,7 @@ class Problem:
 
     def row(self) -> dict[str, Any]:
         """The row of a training data set."""
-        return {"prompt": self.prompt, "problem_id": self.id}
+        return {"prompt": self.prompt, "problem_id": self.id, "gold": self.gold}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 
 from flowtracer.tasks.worked import Worked, compose
@@ -63,13 +64,25 @@ def search(
     rng: Random,
     *,
     dead_ends: int,
+    aim: int = 1,
     flaws: Flaws | None = None,
 ) -> Worked:
-    """A response with 0 to `dead_ends` failed attempts, equally likely, before the solution."""
+    """A response to numbers and target.
+
+    Args:
+        numbers: What is given.
+        target: What is to be reached.
+        solution: An attempt that reaches it.
+        rng: What the response is drawn from.
+        dead_ends: 0 to so many failed attempts stand before the solution, equally likely.
+        aim: Each dead end is the closest to the target of so many that were drawn: 1 for one that tries at random,
+            more for one that knows where it wants to go.
+        flaws: How the teacher errs; None for a perfect one.
+    """
     flaws = flaws or Flaws()
     tried: list[Attempt] = []
     for _ in range(rng.randint(0, dead_ends)):
-        attempt = _dead_end(numbers, target, tried, rng, flaws)
+        attempt = _dead_end(numbers, target, tried, rng, aim=aim, flaws=flaws)
         if attempt is None:
             break
         tried.append(attempt)
@@ -90,18 +103,18 @@ def _response(failed: list[Attempt], answer: Attempt, *, declared: bool = True) 
     return compose(lines, f"{surrender}<answer>{answer.expression}</answer>")
 
 
-def _dead_end(numbers: Sequence[int], target: int, tried: list[Attempt], rng: Random, flaws: Flaws) -> Attempt | None:
-    """An attempt that is not in `tried` and misses the target, unless it gets there by using a number twice."""
-    for _ in range(_TRIES):
-        taken = list(numbers)
-        reuse = rng.random() < flaws.reuse
-        if reuse:
-            twice, dropped = rng.sample(range(len(taken)), 2)
-            taken[dropped] = taken[twice]
-        attempt = draw_attempt(taken, rng)
-        if attempt not in tried and (reuse or attempt.value != target):
-            return attempt
-    return None
+def _dead_end(
+    numbers: Sequence[int], target: int, tried: list[Attempt], rng: Random, *, aim: int, flaws: Flaws
+) -> Attempt | None:
+    """The closest to the target of `aim` attempts that are new and miss it, unless a number is used twice."""
+    taken = list(numbers)
+    reuse = rng.random() < flaws.reuse
+    if reuse:
+        twice, dropped = rng.sample(range(len(taken)), 2)
+        taken[dropped] = taken[twice]
+    drawn = (draw_attempt(taken, rng) for _ in range(_TRIES))
+    new = (attempt for attempt in drawn if attempt not in tried and (reuse or attempt.value != target))
+    return min(islice(new, aim), key=lambda attempt: abs(attempt.value - target), default=None)
 
 
 def _combine(numbers: Sequence[int], rng: Random) -> Attempt | None:

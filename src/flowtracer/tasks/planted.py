@@ -1,6 +1,6 @@
 """Planted: chains of assignments, of which the answer needs exactly one, known by construction.
 
-    k=7; b=a+3; a=2; m=k-1; n=m-4; c=b+4. Find c.
+    k=7; b=a+3; a=2; m=k-1; n=m-4; c=b+4. c is ?
 
 1. Each of `chains` chains gives a value to its first variable and derives `length` - 1 more by adding or
    subtracting a number from 1 to 9; every value is a digit. All variables of a problem have different names.
@@ -11,10 +11,10 @@
        a=2, a is 2.
        m=k-1, k is 7, m is 6.
        ...
-       So c is 9.
        <answer>9</answer>
 
-   The steps of the chain that was asked for are needed, all others are distractors.
+   The steps of the chain that was asked for are needed, all others are distractors. Nothing restates the answer, so
+   what predicts it has to look it up among the steps.
 
 The chains are drawn alike and the one that is asked for is drawn last, so position, length and form of a step say
 nothing about whether it is needed. Two problems are the same when they have the same chains and ask for the same
@@ -80,7 +80,7 @@ class Planted:
         rng.shuffle(order)
         rest = [iter(links) for links in chains]
         lines = [(_line(next(rest[chain])), chain == problem.facts["asked"]) for chain in order]
-        return compose(lines, f"So {problem.facts['variable']} is {problem.gold}.\n<answer>{problem.gold}</answer>")
+        return compose(lines, f"<answer>{problem.gold}</answer>")
 
     def _draws(self, seed: int) -> Iterator[Problem]:
         rng = Random(f"{self.name} {self.chains} {self.length} {seed}")  # noqa: S311
@@ -99,7 +99,7 @@ class Planted:
         return pose(
             self.name,
             key=f"{forms[asked]} of {sorted(forms)}",
-            question=f"{'; '.join(statements)}. Find {goal['variable']}.",
+            question=f"{'; '.join(statements)}. {goal['variable']} is ?",
             gold=str(goal["value"]),
             facts={"chains": chains, "asked": asked, "variable": goal["variable"]},
         )

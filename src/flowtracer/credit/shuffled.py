@@ -1,0 +1,46 @@
+"""A control: the scores of flow, dealt out anew among the tokens of the same response.
+
+Score: `tau_{pi(t)}` for a random permutation `pi` of the response's counted tokens, drawn from its own seed. The
+factors have flow's own distribution and name the wrong tokens; responses that flow leaves alone stay alone. What
+flow gains over this is what it knows about which token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from flowtracer.credit.base import BoostCredit, Signals, check_choice, ranks
+from flowtracer.credit.random import uniform_draws
+from flowtracer.shapes import Bool, Float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffledCredit(BoostCredit):
+    """w = flow's factors, permuted within each response. Options as of flow, and the `seed` of the permutation."""
+
+    layers: Sequence[int] | None = None
+    at: str = "token"
+    seed: int = 0
+    needs: ClassVar[frozenset[str]] = frozenset({"flow"})
+
+    def check(self) -> None:
+        """Raise on a place that the flow cannot end at."""
+        check_choice("at", self.at, ("token", "prediction"))
+
+    def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
+        """Throughput, permuted."""
+        throughput_BR, _ = signals.need("flow")
+        # The token that drew the k-th largest number gets the score of the k-th counted token.
+        rank_BR = ranks(uniform_draws(signals, self.seed), signals.mask_BR)
+        counted_first_BR = torch.argsort(~signals.mask_BR, dim=-1, stable=True)
+        return throughput_BR.gather(1, counted_first_BR.gather(1, rank_BR))
+
+    def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
+        """Responses that were traced."""
+        _, traced_B = signals.need("flow")
+        return traced_B

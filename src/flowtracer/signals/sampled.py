@@ -1,0 +1,86 @@
+"""Sequences that a trainer has just sampled, and a few of them at a time as a model takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowtracer.attention import LayerAttention
+from flowtracer.capture import AttentionReader
+from flowtracer.shapes import Int
+
+Prompt = str | Sequence[Mapping[str, str]]
+"""Text, used as it is, or chat messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """A few sequences of a batch, without the columns that nobody reads."""
+
+    rows: Int[Tensor, " B"]
+    """Their numbers in the batch."""
+    ids_BT: Int[Tensor, "B T"]
+    mask_BT: Int[Tensor, "B T"]
+    """1 on tokens, 0 on padding."""
+    first: int
+    """Column of the first response token."""
+    cut: int
+    """Columns that were cut off in front."""
+
+    def inputs(self) -> dict[str, Tensor]:
+        """What a model's forward takes. Without padding no mask is needed, and the backend's fastest path is open."""
+        if bool(self.mask_BT.all()):
+            return {"input_ids": self.ids_BT}
+        positions_BT = (self.mask_BT.cumsum(-1) - 1).clamp_min(0)
+        return {"input_ids": self.ids_BT, "attention_mask": self.mask_BT, "position_ids": positions_BT}
+
+    def attend(self, reader: AttentionReader, *, stop_early: bool) -> list[LayerAttention]:
+        """What the reader's layers attend with, over these sequences."""
+        inputs = self.inputs()
+        padding = inputs.get("attention_mask"), inputs.get("position_ids")
+        return reader.read(inputs["input_ids"], *padding, stop_early=stop_early)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """A batch of prompts and responses as token ids."""
+
+    prompt_ids_BP: Int[Tensor, "B L"]
+    """Padded on the left."""
+    prompt_mask_BP: Int[Tensor, "B L"]
+    response_ids_BR: Int[Tensor, "B R"]
+    """Padded on the right."""
+    response_mask_BR: Int[Tensor, "B R"]
+    prompts: Sequence[Prompt] | None = None
+    """The prompts before they became tokens, where a strategy asks for the gold answer."""
+    golds: Sequence[str | None] | None = None
+    """The right answer of each, where it is known."""
+
+    def __len__(self) -> int:
+        return len(self.response_ids_BR)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the ids lie."""
+        return self.response_ids_BR.device
+
+    def lengths(self) -> list[int]:
+        """Tokens of each response."""
+        return [int(n) for n in self.response_mask_BR.sum(-1).tolist()]
+
+    def rows(self, rows: Int[Tensor, " B"], stop: int | None = None) -> Rows:
+        """Some of the sequences, up to column `stop` of the response."""
+        ids_BT = torch.cat([self.prompt_ids_BP[rows], self.response_ids_BR[rows, :stop]], 1)
+        mask_BT = torch.cat([self.prompt_mask_BP[rows], self.response_mask_BR[rows, :stop]], 1)
+        # Columns that hold only padding cost attention and say nothing.
+        cut = int(mask_BT.any(0).nonzero()[0])
+        first = self.prompt_ids_BP.shape[1] - cut
+        return Rows(rows=rows, ids_BT=ids_BT[:, cut:], mask_BT=mask_BT[:, cut:], first=first, cut=cut)
+
+    def slices(self, size: int, chosen: Int[Tensor, " B"] | None = None) -> Iterator[Int[Tensor, " N"]]:
+        """Numbers of the sequences, or of the chosen ones, `size` at a time."""
+        numbers = torch.arange(len(self), device=self.device) if chosen is None else chosen
+        yield from numbers.split(size) if len(numbers) else ()

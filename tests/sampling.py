@@ -1,0 +1,34 @@
+"""A batch of prompts and responses as a trainer samples them."""
+
+from __future__ import annotations
+
+import torch
+
+from flowtracer.signals import Sampled
+from tiny import tiny_tokenizer
+
+PROMPTS = ["what is 3 + 4?", "Ann has 3 apples and buys 4 more. How many?", "q"]
+RESPONSES = ["3 + 4 = 7.\nA: 7<|end|>", "First add.\nThe answer is 7. Yes.<|end|>", "no idea<|end|>"]
+
+
+def sampled_batch(rows=None, *, responses=RESPONSES, prompts=PROMPTS, golds=None) -> Sampled:
+    """Prompts padded on the left, responses on the right; with `rows`, only those."""
+    chosen = list(range(len(prompts))) if rows is None else rows
+    tokenizer = tiny_tokenizer()
+    asked = tokenizer([prompts[row] for row in chosen], padding=True, padding_side="left", return_tensors="pt")
+    given = tokenizer([responses[row] for row in chosen], padding=True, padding_side="right", return_tensors="pt")
+    return Sampled(
+        prompt_ids_BP=asked["input_ids"],
+        prompt_mask_BP=asked["attention_mask"],
+        response_ids_BR=given["input_ids"],
+        response_mask_BR=given["attention_mask"],
+        prompts=[prompts[row] for row in chosen],
+        golds=None if golds is None else [golds[row] for row in chosen],
+    )
+
+
+def sequence(sampled: Sampled, row: int) -> tuple[torch.Tensor, int]:
+    """One row without padding, and where its response starts."""
+    prompt = sampled.prompt_ids_BP[row][sampled.prompt_mask_BP[row].bool()]
+    response = sampled.response_ids_BR[row][sampled.response_mask_BR[row].bool()]
+    return torch.cat([prompt, response]), len(prompt)
