@@ -62,6 +62,7 @@ def measure(model_name: str, length: int, rounds: int) -> dict:
     medians = {name: statistics.median(turn[name] for turn in turns) for name in calls}
     return {
         "machine": stamp(),
+        "threads": torch.get_num_threads(),
         "model": model_name,
         "length": length,
         "rounds": rounds,

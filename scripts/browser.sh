@@ -15,3 +15,4 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends chromium fonts-inter >/dev/null
+command -v chromium >/dev/null || { echo "expected apt-get to install chromium, got none on the path" >&2; exit 2; }

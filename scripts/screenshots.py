@@ -12,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from flowtracer.records import read_rollouts
@@ -45,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/screenshots"))
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--docs", action="store_true", help="refresh the pictures of docs/ as well")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     found = shutil.which("chromium") or shutil.which("google-chrome")
@@ -63,6 +65,10 @@ def main() -> None:
                     page.screenshot(path=options.out / f"{name}-{screen}-{theme}.png")
                     page.close()
         browser.close()
+    if options.docs:
+        for theme in ("light", "dark"):
+            with Image.open(options.out / f"short-wide-{theme}.png") as image:
+                image.convert("RGB").save(ROOT / f"docs/page-{theme}.webp", lossless=True, method=6)
     print(f"written to {options.out}")
 
 

@@ -15,6 +15,7 @@ Numpy only: saved traces can be compared without torch and without the model.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
@@ -328,7 +329,7 @@ def _align_steps(a: list[Words], b: list[Words], shift: int) -> tuple[StepPair, 
 
 def _align_reworded(a: list[Words], b: list[Words]) -> list[tuple[int | None, int | None, float]]:
     """The pairing in order whose likenesses sum to most, by dynamic programming from the end."""
-    alike = np.array([[_likeness(one, other) for other in b] for one in a]).reshape(len(a), len(b))
+    alike = _likeness(a, b)
     best = np.zeros((len(a) + 1, len(b) + 1))
     for i, j in itertools.product(reversed(range(len(a))), reversed(range(len(b)))):
         best[i, j] = max(best[i + 1, j], best[i, j + 1], best[i + 1, j + 1] + alike[i, j])
@@ -347,14 +348,22 @@ def _align_reworded(a: list[Words], b: list[Words]) -> list[tuple[int | None, in
     return [*pairs, *((k, None, 0.0) for k in range(i, len(a))), *((None, k, 0.0) for k in range(j, len(b)))]
 
 
-def _likeness(a: Words, b: Words) -> float:
-    """Share of words in common and in order; 0 below `LIKENESS`."""
-    matcher = SequenceMatcher(None, a, b, autojunk=False)
-    # The cheap bounds spare the search for the many pairs that have little in common.
-    if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < LIKENESS:
-        return 0.0
-    ratio = matcher.ratio()
-    return ratio if ratio >= LIKENESS else 0.0
+def _likeness(a: list[Words], b: list[Words]) -> Float[ndarray, "A B"]:
+    """Share of words in common and in order, of every pair; 0 below `LIKENESS`."""
+    column = {word: n for n, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(b)))}
+    counts = np.zeros((len(b), len(column)), dtype=np.int32)
+    for j, words in enumerate(b):
+        np.add.at(counts[j], [column[word] for word in words], 1)
+    lengths = np.array([len(words) for words in b])
+    alike = np.zeros((len(a), len(b)))
+    for i, words in enumerate(a):
+        known = Counter(word for word in words if word in column)
+        common = np.minimum(counts[:, [column[word] for word in known]], list(known.values())).sum(1)
+        # Words in common in any order bound those in order, and spare the search for pairs that are quite different.
+        for j in np.flatnonzero(2 * common >= LIKENESS * np.maximum(len(words) + lengths, 1)).tolist():
+            ratio = SequenceMatcher(None, words, b[j], autojunk=False).ratio()
+            alike[i, j] = ratio if ratio >= LIKENESS else 0.0
+    return alike
 
 
 def _answer(trace: Trace) -> str:

@@ -97,7 +97,8 @@ class TrainedOn:
     advantage: float
     """The response's own, the same for each of its tokens."""
     factor: Float[ndarray, " T"]
-    """Credit: what each token's advantage was multiplied by; 0 on the prompt and on tokens that the loss left out."""
+    """Credit: each token's advantage over the response's own. 0 on the prompt and on tokens that the loss left out; 1
+    where the response has none."""
     token_advantage: Float[ndarray, " T"]
     """Advantage times factor, the very number that entered the loss."""
 

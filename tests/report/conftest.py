@@ -42,10 +42,19 @@ class Opened:
         self.page.wait_for_selector("html[data-ready]", state="attached")
         return self
 
+    def settle(self):
+        """Wait until what was put in is drawn and written.
+
+        Input comes with a frame, and the page writes its state 120 ms after the last change; timers of a page fire in
+        the order of their times, so this holds however slow the machine is.
+        """
+        frames = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 150)))"
+        self.page.evaluate(f"new Promise((done) => {frames})")
+
     @property
     def fragment(self):
         """What stands behind the URL's hash, once it has settled."""
-        self.page.wait_for_timeout(200)
+        self.settle()
         return self.page.evaluate("location.hash")
 
     def texts(self, selector):

@@ -59,7 +59,7 @@ def test_the_text_is_all_there(opened, file, trace):
 
 def test_canvases_are_painted(opened, file):
     page = opened(file)
-    page.page.wait_for_timeout(100)
+    page.settle()
     for name in ("#minimap-base", "#arcs-base"):
         colours = page.page.evaluate(
             "(name) => { const c = document.querySelector(name);"
@@ -341,11 +341,11 @@ def test_far_away_arcs_join_sentences_and_near_ones_tokens(opened, tmp_path):
     trace = made_trace(*sums(130), max_edges=20_000)
     assert len(trace) > 1200
     page = opened(trace.to_html(tmp_path / "long.html"))
-    page.page.wait_for_timeout(100)
+    page.settle()
     assert "sentence arcs" in page.texts("#arcs-note")[0]
     for _ in range(2):
         page.page.keyboard.press("+")
-    page.page.wait_for_timeout(100)
+    page.settle()
     assert "sentence" not in page.texts("#arcs-note")[0]
 
 

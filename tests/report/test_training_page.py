@@ -38,6 +38,8 @@ def run(tmp_path_factory):
             known = {"id": f"batch-r{response:02d}", "reward": float(advantage > 0)}
             trace = made_trace(*sums(5, seed=number + response), seed=response, metadata=known)
             trained(trace, step, advantage * (1 + number)).save(kept / f"batch-r{response:02d}.safetensors")
+        if number == 1:
+            (kept / "batch-r02.safetensors").rename(kept / "prompt-02-r00.safetensors")
         lost = {"id": "prompt-01-r00", "reason": "no_answer", "message": "expected an answer"}
         (kept / "skipped.jsonl").write_text(json.dumps(lost) + "\n")
     return folder
@@ -70,7 +72,7 @@ def test_the_first_step_opens(opened, file):
     page = opened(file)
     assert page.requests == [file.as_uri()]
     assert page.texts("h1") == ["grpo: 3 kept steps, 0 to 25"]
-    assert page.texts("#groups button") == ["prompt 0", "prompt 1", "batch"]
+    assert page.texts("#groups button") == ["prompt 0", "prompt 1", "prompt 2", "batch"]
     assert page.texts("#sentence")[0].startswith("Step 0 \u00b7 answer")
     assert "not trained on" in page.texts("#sentence")[0]
 
@@ -137,6 +139,10 @@ def test_responses_groups_and_colours_by_mouse_and_keyboard(opened, file):
     page.page.locator("#response-text .gain").first.wait_for()
     page.page.locator("#groups button", has_text="prompt 1").press("Enter")
     assert page.texts("#sentence") == ["Step 25 \u00b7 no trace: no answer"]
+    assert page.page.locator("#text-card").is_hidden()
+    page.page.locator("#groups button", has_text="prompt 2").click()
+    assert page.texts("#sentence") == ["Step 25 \u00b7 nothing kept of prompt 2; trained on: batch"]
+    assert page.texts("#groups .empty") == ["prompt 2"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

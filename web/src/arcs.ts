@@ -1,13 +1,13 @@
-// The arc view: two canvases, one for the graph and one for what is pointed at, so that hovering redraws a few arcs only.
+// The arc view: two canvases, one for the graph and one for what is pointed at, so that hovering redraws few arcs only.
 // Drag pans, the wheel zooms around the pointer, a double click zooms in, a click pins.
 
 import { Surface } from "./canvas";
 import type { TraceData } from "./data";
-import { drawPicture, LABEL_FONT, LABEL_ROW, labelLine, measurer, strokeArcs, type Picture } from "./draw";
+import { CanvasPen, drawMarks, drawPicture, LABEL_ROW, labelLine, type Picture } from "./draw";
 import { count, find } from "./format";
 import type { Graph } from "./graph";
 import type { Palette } from "./palette";
-import { composeScene, Frame, placeMarks, type Mark } from "./scene";
+import { composeScene, Frame, type Mark } from "./scene";
 import type { Store } from "./state";
 import type { TokenText } from "./text";
 
@@ -64,7 +64,7 @@ export class ArcView {
 
   private drawBase(context: CanvasRenderingContext2D, width: number, height: number): void {
     this.picture = this.compose(width, height);
-    drawPicture(context, this.picture);
+    drawPicture(new CanvasPen(context), this.picture);
     const { mode, drawn } = this.picture.scene;
     const view = Math.round(this.store.state.to - this.store.state.from);
     this.note.textContent =
@@ -80,16 +80,17 @@ export class ArcView {
   private drawOver(context: CanvasRenderingContext2D, width: number, height: number): void {
     const { data } = this.graph;
     const frame = this.frame(width, height);
+    const pen = new CanvasPen(context);
     const { path } = this.store.state;
     const focus = this.store.focus;
     this.box.classList.toggle("focused", focus !== null || path !== null);
     const marks: Mark[] = [];
-    if (path !== null && this.store.state.hover === null) this.drawPath(context, frame, data.paths[path].tokens, marks);
-    if (focus !== null) this.drawNeighbours(context, frame, focus, marks);
-    this.drawMarks(context, frame, marks);
+    if (path !== null && this.store.state.hover === null) this.drawPath(pen, frame, data.paths[path].tokens, marks);
+    if (focus !== null) this.drawNeighbours(pen, frame, focus, marks);
+    this.relabel(pen, frame, marks);
   }
 
-  private drawNeighbours(context: CanvasRenderingContext2D, frame: Frame, token: number, marks: Mark[]): void {
+  private drawNeighbours(pen: CanvasPen, frame: Frame, token: number, marks: Mark[]): void {
     const { data } = this.graph;
     const chosen = [
       ...this.graph.into(token).subarray(0, NEIGHBOURS),
@@ -99,51 +100,30 @@ export class ArcView {
     for (const edge of chosen.reverse()) {
       const [source, target] = [data.edgeSource[edge], data.edgeTarget[edge]];
       const strength = Math.sqrt(data.edgeFlow[edge] / largest);
-      context.globalAlpha = 0.35 + 0.6 * strength;
-      context.strokeStyle = target === token ? this.palette.reasoning : this.palette.answer;
-      context.lineWidth = 0.8 + 3 * strength;
-      strokeArcs(context, frame, [source, target]);
+      const colour = target === token ? this.palette.reasoning : this.palette.answer;
+      pen.arcs(frame, [source, target], colour, 0.8 + 3 * strength, 0.35 + 0.6 * strength);
       const other = target === token ? source : target;
       marks.push({ token: other, text: this.text.label(other), weight: data.edgeFlow[edge], strong: false });
     }
-    context.globalAlpha = 1;
-    this.dot(context, frame, token, this.palette.ink, 4);
+    pen.dot(frame.x(token), frame.base, 4, this.palette.ink);
     marks.push({ token, text: this.text.label(token), weight: 1e9, strong: true });
   }
 
-  private drawPath(context: CanvasRenderingContext2D, frame: Frame, tokens: number[], marks: Mark[]): void {
-    context.strokeStyle = this.palette.path;
-    context.lineWidth = 2.5;
-    strokeArcs(
-      context,
-      frame,
-      tokens.slice(1).flatMap((token, i) => [tokens[i], token]),
-    );
+  private drawPath(pen: CanvasPen, frame: Frame, tokens: number[], marks: Mark[]): void {
+    const ends = tokens.slice(1).flatMap((token, i) => [tokens[i], token]);
+    pen.arcs(frame, ends, this.palette.path, 2.5, 1);
     for (const token of tokens) {
-      this.dot(context, frame, token, this.palette.path, 3.5);
+      pen.dot(frame.x(token), frame.base, 3.5, this.palette.path);
       marks.push({ token, text: this.text.label(token), weight: 1e6, strong: true });
     }
   }
 
-  private dot(context: CanvasRenderingContext2D, frame: Frame, token: number, colour: string, radius: number): void {
-    context.fillStyle = colour;
-    context.beginPath();
-    context.arc(frame.x(token), frame.base, radius, 0, 2 * Math.PI);
-    context.fill();
-  }
-
   /** Labels of what is shown over the picture replace the picture's own. */
-  private drawMarks(context: CanvasRenderingContext2D, frame: Frame, marks: Mark[]): void {
+  private relabel(pen: CanvasPen, frame: Frame, marks: Mark[]): void {
     if (marks.length === 0) return;
     const inView = marks.filter((mark) => mark.token >= frame.from && mark.token < frame.to);
-    context.fillStyle = this.palette.surface;
-    context.fillRect(0, labelLine(frame, 0) - 12, frame.width, 2 * LABEL_ROW + 6);
-    context.textAlign = "center";
-    for (const { mark, x, row } of placeMarks(inView, frame, measurer(context))) {
-      context.font = mark.strong ? `600 ${LABEL_FONT}` : LABEL_FONT;
-      context.fillStyle = mark.strong ? this.palette.ink : this.palette.muted;
-      context.fillText(mark.text, x, labelLine(frame, row));
-    }
+    pen.bar(0, labelLine(frame, 0) - 12, frame.width, 2 * LABEL_ROW + 6, this.palette.surface);
+    drawMarks(pen, inView, frame, this.palette);
   }
 
   /** The token under the pointer; where several share a pixel, the one that carries most. */
@@ -225,4 +205,3 @@ function strongest(data: TraceData, first: number, last: number, nearest: number
   }
   return best < 0 ? null : best;
 }
-

@@ -1,5 +1,5 @@
-// Two responses to one prompt: arcs over one scale, hubs kept, lost and new, and the texts sentence beside sentence. On the
-// shared prefix colour says where the flow differs; after it, each has its own credit.
+// Two responses to one prompt: arcs over one scale, hubs kept, lost and new, and the texts sentence beside sentence. On
+// the shared prefix colour says where the flow differs; after it, each has its own credit.
 
 import { unpack } from "./data";
 import { count, element, find, percent } from "./format";
@@ -16,7 +16,13 @@ interface Comparison {
   summary: string;
   shared_tokens: number;
   shared_steps: number;
-  divergence: { token: number; step_a: number | null; step_b: number | null; label_a: string | null; label_b: string | null } | null;
+  divergence: {
+    token: number;
+    step_a: number | null;
+    step_b: number | null;
+    label_a: string | null;
+    label_b: string | null;
+  } | null;
   kept: [ComparedHub, ComparedHub][];
   lost: ComparedHub[];
   new: ComparedHub[];
@@ -44,7 +50,13 @@ export async function openComparePage(): Promise<void> {
 
 function showFates(comparison: Comparison, [a, b]: SmallTrace[]): void {
   const row = (label: string, value: string, targets: [number, number][]) => {
-    const button = element("button", "row", { type: "button" }, element("span", "name", {}, element("bdi", "", {}, label)), element("span", "value", {}, value));
+    const button = element(
+      "button",
+      "row",
+      { type: "button" },
+      element("span", "name", {}, element("bdi", "", {}, label)),
+      element("span", "value", {}, value),
+    );
     button.addEventListener("click", () => point(targets));
     return element("li", "", {}, button);
   };
@@ -57,11 +69,26 @@ function showFates(comparison: Comparison, [a, b]: SmallTrace[]): void {
       element("ol", "", {}, ...(rows.length ? rows : [element("li", "none", {}, "none")])),
     );
   find("#fates").append(
-    list("Hubs kept", "flow in A \u2192 in B", comparison.kept.map(([one, other]) =>
-      row(a.text.label(one.token), `${percent(one.flow)} \u2192 ${percent(other.flow)}`, [[0, one.token], [1, other.token]]),
-    )),
-    list("lost", "in A alone", comparison.lost.map((hub) => row(a.text.label(hub.token), percent(hub.flow), [[0, hub.token]]))),
-    list("new", "in B alone", comparison.new.map((hub) => row(b.text.label(hub.token), percent(hub.flow), [[1, hub.token]]))),
+    list(
+      "Hubs kept",
+      "flow in A \u2192 in B",
+      comparison.kept.map(([one, other]) =>
+        row(a.text.label(one.token), `${percent(one.flow)} \u2192 ${percent(other.flow)}`, [
+          [0, one.token],
+          [1, other.token],
+        ]),
+      ),
+    ),
+    list(
+      "lost",
+      "in A alone",
+      comparison.lost.map((hub) => row(a.text.label(hub.token), percent(hub.flow), [[0, hub.token]])),
+    ),
+    list(
+      "new",
+      "in B alone",
+      comparison.new.map((hub) => row(b.text.label(hub.token), percent(hub.flow), [[1, hub.token]])),
+    ),
   );
 }
 
@@ -80,14 +107,20 @@ function showTexts(comparison: Comparison, traces: SmallTrace[], difference: num
   const sides = find<HTMLElement>("#sides");
   const shared = element("p", "shared", { dir: "auto" });
   // The prefix may end within a sentence, whose beginning is shown on both sides as well.
-  const start = comparison.divergence === null ? comparison.shared_tokens : a.data.stepStart[comparison.shared_steps] ?? comparison.shared_tokens;
-  shared.append(...tokenSpans(a.text, 0, Math.min(start, comparison.shared_tokens), (token) => differenceClass(difference, token)));
+  const start =
+    comparison.divergence === null
+      ? comparison.shared_tokens
+      : (a.data.stepStart[comparison.shared_steps] ?? comparison.shared_tokens);
+  shared.append(
+    ...tokenSpans(a.text, 0, Math.min(start, comparison.shared_tokens), (token) => differenceClass(difference, token)),
+  );
   const title = element("summary", "", {}, `Shared: ${count(comparison.shared_tokens)} tokens \u00b7 `);
   title.append(
     element("span", "key levels", {}, "more flow in ", element("i", "a2", {}, "A"), element("i", "b2", {}, "B")),
   );
   sides.append(element("details", "prefix", { open: true }, title, shared));
-  for (const [side, trace] of traces.entries()) sides.append(element("div", `side-title side-${side}`, {}, nameOf(trace, SIDES[side])));
+  for (const [side, trace] of traces.entries())
+    sides.append(element("div", `side-title side-${side}`, {}, nameOf(trace, SIDES[side])));
   for (const pair of sideBySide(comparison.steps)) {
     sides.append(cell(a, 0, pair.a, pair.likeness, comparison), cell(b, 1, pair.b, pair.likeness, comparison));
   }
@@ -114,7 +147,13 @@ function sideBySide(steps: Comparison["steps"]): Comparison["steps"] {
   return rows;
 }
 
-function cell(trace: SmallTrace, side: number, step: number | null, likeness: number, comparison: Comparison): HTMLElement {
+function cell(
+  trace: SmallTrace,
+  side: number,
+  step: number | null,
+  likeness: number,
+  comparison: Comparison,
+): HTMLElement {
   const body = element("p", `step side-${side}`, { dir: "auto" });
   if (step === null) return body;
   const { data, levels, text } = trace;

@@ -3,6 +3,7 @@
 // and all flow passes it, so its tokens are ranked among themselves and shown in grey.
 
 import type { TraceData } from "./data";
+import { signed } from "./format";
 
 export const LEVELS = [0.4, 0.2, 0.1, 0.05] as const;
 
@@ -20,6 +21,13 @@ export function creditLevels(data: TraceData): Uint8Array {
 function thresholds(flow: Float32Array): number[] {
   const ranked = flow.sort().reverse();
   return LEVELS.map((share) => ranked[Math.max(0, Math.ceil(share * ranked.length) - 1)] ?? Infinity);
+}
+
+/** What a token entered a trainer's loss with; null where it did not. */
+export function lossOf({ trained, factor, tokenAdvantage }: TraceData, token: number): string | null {
+  if (trained === null || tokenAdvantage[token] === 0) return null;
+  const credit = Number(factor[token].toPrecision(4));
+  return `advantage ${signed(trained.advantage)} \u00d7 credit ${credit} = ${signed(tokenAdvantage[token])} in the loss`;
 }
 
 export type Region = "prompt" | "reasoning" | "answer" | "after";

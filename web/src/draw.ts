@@ -1,11 +1,12 @@
-// A scene onto a canvas, or into SVG.
+// A scene drawn with a pen: on a canvas here, into SVG in svg.ts. One drawing, two pens, the same picture.
 
 import { regionOf } from "./credit";
 import type { TraceData } from "./data";
 import type { Palette } from "./palette";
 import { creditBars, Frame, placeMarks, type Scene } from "./scene";
 
-const FAMILY = 'Inter, -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
+export const FAMILY =
+  'Inter, -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", sans-serif';
 export const LABEL_FONT = `11px ${FAMILY}`;
 const STRONG_FONT = `600 ${LABEL_FONT}`;
 const STRIP = 3;
@@ -20,53 +21,75 @@ export interface Picture {
   palette: Palette;
 }
 
-export function measurer(context: CanvasRenderingContext2D): (text: string, strong: boolean) => number {
-  return (text, strong) => {
+export interface Pen {
+  /** Arcs over the axis between pairs of token positions, in one stroke. */
+  arcs(frame: Frame, ends: number[], colour: string, width: number, alpha: number): void;
+  bar(x: number, y: number, width: number, height: number, colour: string): void;
+  /** Text centred at a place on its base line. */
+  label(text: string, x: number, y: number, colour: string, strong: boolean): void;
+  widthOf(text: string, strong: boolean): number;
+}
+
+export class CanvasPen implements Pen {
+  constructor(private readonly context: CanvasRenderingContext2D) {}
+
+  arcs(frame: Frame, ends: number[], colour: string, width: number, alpha: number): void {
+    const { context } = this;
+    context.globalAlpha = alpha;
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.beginPath();
+    for (let i = 0; i < ends.length; i += 2) {
+      const x0 = frame.x(ends[i]);
+      const x1 = frame.x(ends[i + 1]);
+      context.moveTo(x0, frame.base);
+      context.ellipse((x0 + x1) / 2, frame.base, (x1 - x0) / 2, frame.rise(x0, x1), 0, Math.PI, 2 * Math.PI);
+    }
+    context.stroke();
+    context.globalAlpha = 1;
+  }
+
+  bar(x: number, y: number, width: number, height: number, colour: string): void {
+    this.context.fillStyle = colour;
+    this.context.fillRect(x, y, width, height);
+  }
+
+  label(text: string, x: number, y: number, colour: string, strong: boolean): void {
+    const { context } = this;
     context.font = strong ? STRONG_FONT : LABEL_FONT;
-    return context.measureText(text).width;
-  };
+    context.textAlign = "center";
+    context.textBaseline = "alphabetic";
+    context.fillStyle = colour;
+    context.fillText(text, x, y);
+    context.textAlign = "start";
+  }
+
+  dot(x: number, y: number, radius: number, colour: string): void {
+    this.context.fillStyle = colour;
+    this.context.beginPath();
+    this.context.arc(x, y, radius, 0, 2 * Math.PI);
+    this.context.fill();
+  }
+
+  widthOf(text: string, strong: boolean): number {
+    this.context.font = strong ? STRONG_FONT : LABEL_FONT;
+    return this.context.measureText(text).width;
+  }
 }
 
-export function drawPicture(context: CanvasRenderingContext2D, picture: Picture): void {
+export function drawPicture(pen: Pen, picture: Picture): void {
   const { frame, palette, scene } = picture;
-  for (const group of scene.groups) {
-    context.globalAlpha = group.alpha;
-    context.strokeStyle = palette[group.ink];
-    context.lineWidth = group.width;
-    strokeArcs(context, frame, group.ends);
+  for (const { ink, width, alpha, ends } of scene.groups) pen.arcs(frame, ends, palette[ink], width, alpha);
+  for (const [ink, left, right] of regions(picture)) pen.bar(left, frame.base, right - left, STRIP, palette[ink]);
+  for (const { token, x, width, height, level } of creditBars(picture.data, picture.levels, frame)) {
+    pen.bar(x, frame.base + STRIP + 1, width, Math.max(1, height * BARS), barColour(token, level, picture));
   }
-  context.globalAlpha = 1;
-  drawFoot(context, picture);
+  drawMarks(pen, picture.scene.marks, frame, palette);
 }
 
-/** One stroke for many arcs. */
-export function strokeArcs(context: CanvasRenderingContext2D, frame: Frame, ends: number[]): void {
-  context.beginPath();
-  for (let i = 0; i < ends.length; i += 2) {
-    const x0 = frame.x(ends[i]);
-    const x1 = frame.x(ends[i + 1]);
-    context.moveTo(x0, frame.base);
-    context.ellipse((x0 + x1) / 2, frame.base, (x1 - x0) / 2, frame.rise(x0, x1), 0, Math.PI, 2 * Math.PI);
-  }
-  context.stroke();
-}
-
-function drawFoot(context: CanvasRenderingContext2D, picture: Picture): void {
-  const { frame, palette } = picture;
-  for (const [ink, left, right] of regions(picture)) {
-    context.fillStyle = palette[ink];
-    context.fillRect(left, frame.base, right - left, STRIP);
-  }
-  for (const bar of creditBars(picture.data, picture.levels, frame)) {
-    context.fillStyle = barColour(bar.token, bar.level, picture);
-    context.fillRect(bar.x, frame.base + STRIP + 1, bar.width, Math.max(1, bar.height * BARS));
-  }
-  context.textAlign = "center";
-  context.textBaseline = "alphabetic";
-  for (const { mark, x, row } of placeMarks(picture.scene.marks, frame, measurer(context))) {
-    context.font = mark.strong ? STRONG_FONT : LABEL_FONT;
-    context.fillStyle = mark.strong ? palette.ink : palette.muted;
-    context.fillText(mark.text, x, labelLine(frame, row));
+export function drawMarks(pen: Pen, marks: Scene["marks"], frame: Frame, palette: Palette): void {
+  for (const { mark, x, row } of placeMarks(marks, frame, (text, strong) => pen.widthOf(text, strong))) {
+    pen.label(mark.text, x, labelLine(frame, row), mark.strong ? palette.ink : palette.muted, mark.strong);
   }
 }
 
@@ -89,60 +112,4 @@ function regions({ data, frame }: Picture): ["prompt" | "reasoning" | "answer", 
     ["answer", clip(data.answer[0]), Math.max(clip(data.answer[1]), clip(data.answer[0]) + 2)],
   ];
   return bands.filter(([, left, right]) => right > left && left < frame.width);
-}
-
-/** A figure for a paper: the arc view under a line of text. */
-export function pictureToSvg(picture: Picture, caption: string, context: CanvasRenderingContext2D): string {
-  const { frame, palette, scene } = picture;
-  const top = 34;
-  const parts: string[] = [];
-  const fixed = (value: number) => value.toFixed(1);
-  for (const group of scene.groups) {
-    const path = [];
-    for (let i = 0; i < group.ends.length; i += 2) {
-      const x0 = frame.x(group.ends[i]);
-      const x1 = frame.x(group.ends[i + 1]);
-      path.push(
-        `M${fixed(x0)} ${fixed(frame.base)}A${fixed((x1 - x0) / 2)} ${fixed(frame.rise(x0, x1))} 0 0 1 ${fixed(x1)} ${fixed(frame.base)}`,
-      );
-    }
-    parts.push(
-      `<path d="${path.join("")}" fill="none" stroke="${palette[group.ink]}" stroke-width="${fixed(group.width)}" stroke-opacity="${group.alpha.toFixed(3)}"/>`,
-    );
-  }
-  for (const [ink, left, right] of regions(picture)) {
-    parts.push(rectangle(left, frame.base, right - left, STRIP, palette[ink]));
-  }
-  for (const bar of creditBars(picture.data, picture.levels, frame)) {
-    const height = Math.max(1, bar.height * BARS);
-    parts.push(rectangle(bar.x, frame.base + STRIP + 1, bar.width, height, barColour(bar.token, bar.level, picture)));
-  }
-  for (const { mark, x, row } of placeMarks(scene.marks, frame, measurer(context))) {
-    const weight = mark.strong ? ' font-weight="600"' : "";
-    const colour = mark.strong ? palette.ink : palette.muted;
-    parts.push(
-      `<text x="${fixed(x)}" y="${fixed(labelLine(frame, row))}" text-anchor="middle" fill="${colour}"${weight}>${escapeXml(mark.text)}</text>`,
-    );
-  }
-  const { width, height } = frame;
-  return (
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height + top}" viewBox="0 ${-top} ${width} ${height + top}" ` +
-    `font-family="${escapeXml(FAMILY)}" font-size="11">` +
-    `<title>${escapeXml(caption)}</title>${rectangle(0, -top, width, height + top, palette.surface)}` +
-    `<text x="8" y="-14" font-size="13" fill="${palette.ink}">${escapeXml(caption)}</text>` +
-    // Arcs that leave the view end at its border.
-    `<clipPath id="view"><rect width="${width}" height="${height}"/></clipPath><g clip-path="url(#view)">${parts.join("")}</g></svg>`
-  );
-}
-
-function rectangle(x: number, y: number, width: number, height: number, fill: string): string {
-  return `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${width.toFixed(1)}" height="${height.toFixed(1)}" fill="${fill}"/>`;
-}
-
-/** Text for XML: markup escaped, and nothing that XML forbids. */
-export function escapeXml(text: string): string {
-  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-  return text
-    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|\p{Surrogate}/gu, "\ufffd")
-    .replace(/[&<>"']/g, (char) => entities[char]);
 }

@@ -1,7 +1,8 @@
 // The picture as SVG or PNG, the numbers as JSON: made here, offered as a download.
 
 import type { TraceData } from "./data";
-import { drawPicture, measurer, pictureToSvg, type Picture } from "./draw";
+import { CanvasPen, drawPicture, FAMILY, type Picture } from "./draw";
+import { pictureToSvg } from "./svg";
 import { shown, type TokenText } from "./text";
 
 const FIGURE = { width: 1200, height: 360 };
@@ -11,7 +12,7 @@ const PIXELS = 2;
 type Compose = (width: number, height: number) => Picture;
 
 export function svgFigure(compose: Compose, data: TraceData): string {
-  return pictureToSvg(compose(FIGURE.width, FIGURE.height), caption(data), document.createElement("canvas").getContext("2d")!);
+  return pictureToSvg(compose(FIGURE.width, FIGURE.height), caption(data));
 }
 
 export async function pngFigure(compose: Compose, data: TraceData): Promise<Blob> {
@@ -23,12 +24,11 @@ export async function pngFigure(compose: Compose, data: TraceData): Promise<Blob
   context.scale(PIXELS, PIXELS);
   context.fillStyle = picture.palette.surface;
   context.fillRect(0, 0, FIGURE.width, FIGURE.height + CAPTION_HEIGHT);
-  measurer(context)("", false);
-  context.font = context.font.replace("11px", "13px");
+  context.font = `13px ${FAMILY}`;
   context.fillStyle = picture.palette.ink;
   context.fillText(caption(data), 8, 20, FIGURE.width - 16);
   context.translate(0, CAPTION_HEIGHT);
-  drawPicture(context, picture);
+  drawPicture(new CanvasPen(context), picture);
   return new Promise((resolve, reject) =>
     canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("the browser made no PNG"))), "image/png"),
   );
@@ -51,7 +51,9 @@ export function download(name: string, content: Blob | string, type = "applicati
 
 /** A file name for a trace, from its id. */
 export function stem(data: TraceData): string {
-  const id = String(data.metadata.id ?? "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 60);
+  const id = String(data.metadata.id ?? "")
+    .replace(/[^A-Za-z0-9_-]+/g, "-")
+    .slice(0, 60);
   return `flowtracer-${id || "trace"}`;
 }
 

@@ -46,7 +46,8 @@ export class Finder {
 
   private go(step: number): void {
     if (this.found.length === 0) return;
-    this.at = this.at < 0 && step < 0 ? this.found.length - 1 : (this.at + step + this.found.length) % this.found.length;
+    this.at =
+      this.at < 0 && step < 0 ? this.found.length - 1 : (this.at + step + this.found.length) % this.found.length;
     this.pin(this.found[this.at]);
     this.tell();
   }

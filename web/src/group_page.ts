@@ -1,5 +1,5 @@
-// A group of responses to one prompt as small multiples on one scale, and the hubs they share: pointing at a hub shows who
-// has it, a click on a response opens its text.
+// A group of responses to one prompt as small multiples on one scale, and the hubs they share: pointing at a hub shows
+// who has it, a click on a response opens its text.
 
 import { unpack } from "./data";
 import { element, find, percent } from "./format";
@@ -33,7 +33,14 @@ export async function openGroupPage(): Promise<void> {
     const reward = trace.data.metadata.reward;
     if (typeof reward === "number") name.append(element("small", "", {}, `reward ${Number(reward.toFixed(3))}`));
     const sentence = element("p", "facts", {}, trace.data.summary);
-    const card = element("button", "card multiple", { type: "button" }, name, smallPicture(trace, length, group.shared_tokens, repaints), sentence);
+    const card = element(
+      "button",
+      "card multiple",
+      { type: "button" },
+      name,
+      smallPicture(trace, length, group.shared_tokens, repaints),
+      sentence,
+    );
     card.addEventListener("click", () => choose(cards, traces, index));
     return card;
   });
@@ -48,9 +55,19 @@ export async function openGroupPage(): Promise<void> {
 /** A row for each hub, a mark for each response that has it. */
 function showHubs(group: Group, cards: HTMLElement[]): void {
   const rows = group.hubs.slice(0, SHOWN_HUBS).map((hub) => {
-    const dots = cards.map((_, index) => element("i", hub.members.includes(index) ? "has" : "", { title: group.names[index] }));
-    const graded = hub.right + hub.wrong > 0 ? `${hub.right} right, ${hub.wrong} wrong` : `${hub.members.length} of ${cards.length}`;
-    const row = element("button", "hub-row", { type: "button" }, element("bdi", "", {}, hub.label), element("span", "dots", {}, ...dots), element("small", "", {}, graded));
+    const dots = cards.map((_, index) =>
+      element("i", hub.members.includes(index) ? "has" : "", { title: group.names[index] }),
+    );
+    const graded =
+      hub.right + hub.wrong > 0 ? `${hub.right} right, ${hub.wrong} wrong` : `${hub.members.length} of ${cards.length}`;
+    const row = element(
+      "button",
+      "hub-row",
+      { type: "button" },
+      element("bdi", "", {}, hub.label),
+      element("span", "dots", {}, ...dots),
+      element("small", "", {}, graded),
+    );
     const light = (on: boolean) =>
       cards.forEach((card, index) => card.classList.toggle("dim", on && !hub.members.includes(index)));
     row.addEventListener("pointerenter", () => light(true));
@@ -74,7 +91,13 @@ function choose(cards: HTMLElement[], traces: SmallTrace[], index: number | null
   const steps = Array.from(data.stepStart, (start, step) => {
     const spans = tokenSpans(text, start, data.stepStop[step], (token) => creditClass(data, levels, token));
     const share = step > 0 ? percent(data.stepShare[step]) : "prompt";
-    return element("div", "sentence", {}, element("span", "gutter", {}, element("b", "", {}, share)), element("p", "", { dir: "auto" }, ...spans));
+    return element(
+      "div",
+      "sentence",
+      {},
+      element("span", "gutter", {}, element("b", "", {}, share)),
+      element("p", "", { dir: "auto" }, ...spans),
+    );
   });
   chosen.replaceChildren(element("h2", "", {}, `Response ${index + 1}`), ...steps);
   chosen.scrollIntoView({ block: "nearest" });

@@ -1,5 +1,5 @@
-// Which layers and heads carry the flow: of the whole trace, exactly; of a selected token, by the heads that give most to
-// each of its edges.
+// Which layers and heads carry the flow: of the whole trace, exactly; of a selected token, by the heads that give most
+// to each of its edges.
 
 import { element, find, percent } from "./format";
 import type { Graph } from "./graph";
@@ -74,8 +74,21 @@ export class HeadList {
       ...rows.map((at) => {
         const bar = element("i");
         bar.style.inlineSize = `${((given[at] / given[ranked[0]]) * 100).toFixed(1)}%`;
-        const name = element("span", "name", {}, `layer ${layers[Math.floor(at / width)]}`, element("small", "", {}, `head ${at % width}`));
-        return element("li", "row", {}, name, element("span", "value", {}, percent(given[at])), element("span", "track", {}, bar));
+        const name = element(
+          "span",
+          "name",
+          {},
+          `layer ${layers[Math.floor(at / width)]}`,
+          element("small", "", {}, `head ${at % width}`),
+        );
+        return element(
+          "li",
+          "row",
+          {},
+          name,
+          element("span", "value", {}, percent(given[at])),
+          element("span", "track", {}, bar),
+        );
       }),
     );
   }

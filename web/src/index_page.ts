@@ -1,5 +1,5 @@
-// Many traces: a table that sorts and filters. A row opens its page in place, in a frame that is read only then; the table
-// shrinks to a list beside it.
+// Many traces: a table that sorts and filters. A row opens its page in place, in a frame that is read only then; the
+// table shrinks to a list beside it.
 
 import { unpack } from "./data";
 import { count, element, find, percent } from "./format";
@@ -40,7 +40,15 @@ const COLUMNS: Column[] = [
     note: "Right or wrong",
     value: (row) => row.verdict ?? undefined,
     cell: (row) =>
-      row.verdict ? element("span", `mark ${row.verdict}`, { title: row.verdict }, MARK[row.verdict], element("span", "sr", {}, row.verdict)) : "",
+      row.verdict
+        ? element(
+            "span",
+            `mark ${row.verdict}`,
+            { title: row.verdict },
+            MARK[row.verdict],
+            element("span", "sr", {}, row.verdict),
+          )
+        : "",
   },
   { key: "name", title: "trace", note: "Id of the rollout", value: (row) => row.name, cell: (row) => row.name },
   {
@@ -53,10 +61,28 @@ const COLUMNS: Column[] = [
         ? element("span", "none", { title: row.message ?? "" }, (row.reason ?? "").replaceAll("_", " "))
         : element("bdi", "", {}, shown(cut(row.answer, 40))),
   },
-  { key: "found", title: "found by", note: "Rule that found the answer", value: (row) => row.found, cell: (row) => row.found ?? "" },
-  number("reward", "reward", "Reward", (row) => row.reward ?? undefined, (value) => String(Number(value.toFixed(3)))),
+  {
+    key: "found",
+    title: "found by",
+    note: "Rule that found the answer",
+    value: (row) => row.found,
+    cell: (row) => row.found ?? "",
+  },
+  number(
+    "reward",
+    "reward",
+    "Reward",
+    (row) => row.reward ?? undefined,
+    (value) => String(Number(value.toFixed(3))),
+  ),
   number("tokens", "tokens", "Length of prompt and response", (row) => row.tokens, count),
-  number("concentration", "concentration", "Share of the reasoning's flow on a tenth of its tokens", (row) => row.concentration, percent),
+  number(
+    "concentration",
+    "concentration",
+    "Share of the reasoning's flow on a tenth of its tokens",
+    (row) => row.concentration,
+    percent,
+  ),
   number("hubs", "through hubs", "Share of the flow through the top hubs", (row) => row.hubs, percent),
   {
     key: "words",
@@ -109,7 +135,8 @@ class IndexPage {
     const query = this.query.toLowerCase();
     const rows = this.rows.filter(
       (row) =>
-        FILTERS[this.filter](row) && [row.name, row.answer, row.reason].some((text) => text?.toLowerCase().includes(query)),
+        FILTERS[this.filter](row) &&
+        [row.name, row.answer, row.reason].some((text) => text?.toLowerCase().includes(query)),
     );
     const column = this.columns.find(({ key }) => key === this.sort);
     if (!column) return rows;
@@ -127,7 +154,9 @@ class IndexPage {
     this.showHead();
     this.body.replaceChildren(...visible.map((row) => this.line(row)));
     find("#shown").textContent =
-      visible.length === this.rows.length ? `${count(visible.length)} rollouts` : `${count(visible.length)} of ${count(this.rows.length)} rollouts`;
+      visible.length === this.rows.length
+        ? `${count(visible.length)} rollouts`
+        : `${count(visible.length)} of ${count(this.rows.length)} rollouts`;
     for (const button of document.querySelectorAll<HTMLElement>("#filters button")) {
       button.ariaPressed = String(button.dataset.filter === this.filter);
     }
@@ -140,7 +169,12 @@ class IndexPage {
       ...this.columns.map((column) => {
         const sorted = column.key === this.sort;
         const arrow = sorted ? (this.falling ? " \u2193" : " \u2191") : "";
-        const button = element("button", "", { type: "button", title: `${column.note}; click to sort` }, (column.title || "\u2713\u2717") + arrow);
+        const button = element(
+          "button",
+          "",
+          { type: "button", title: `${column.note}; click to sort` },
+          (column.title || "\u2713\u2717") + arrow,
+        );
         button.dataset.sort = column.key;
         button.addEventListener("click", () => {
           this.falling = sorted ? !this.falling : column.key !== "name";
@@ -185,7 +219,14 @@ class IndexPage {
     this.reader.dataset.page = this.open ?? "";
     const theme = this.theme === "auto" ? "" : `#theme=${this.theme}`;
     this.reader.replaceChildren(
-      ...(this.open === null ? [] : [element("iframe", "", { src: this.open.split("/").map(encodeURIComponent).join("/") + theme, title: "The trace" })]),
+      ...(this.open === null
+        ? []
+        : [
+            element("iframe", "", {
+              src: this.open.split("/").map(encodeURIComponent).join("/") + theme,
+              title: "The trace",
+            }),
+          ]),
     );
     this.body.querySelector(".current")?.scrollIntoView({ block: "nearest" });
   }
@@ -195,7 +236,12 @@ class IndexPage {
     if (used.length < 3) return;
     find("#filters").append(
       ...used.map((name) => {
-        const button = element("button", "", { type: "button" }, `${name} ${count(this.rows.filter(FILTERS[name]).length)}`);
+        const button = element(
+          "button",
+          "",
+          { type: "button" },
+          `${name} ${count(this.rows.filter(FILTERS[name]).length)}`,
+        );
         button.dataset.filter = name;
         button.addEventListener("click", () => {
           this.filter = name;

@@ -12,7 +12,7 @@ import { openTrainingPage } from "./training_page";
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(styles);
 document.adoptedStyleSheets = [sheet];
-applyTheme(/(?:^#|&)theme=(light|dark)/.exec(location.hash)?.[1] as "light" | "dark" | undefined ?? "auto");
+applyTheme((/(?:^#|&)theme=(light|dark)/.exec(location.hash)?.[1] as "light" | "dark" | undefined) ?? "auto");
 
 const pages: Record<string, () => void | Promise<void>> = {
   compare: openComparePage,

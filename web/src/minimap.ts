@@ -141,7 +141,10 @@ export class Minimap {
     });
     box.addEventListener("pointermove", (event) => {
       if (drag) this.dragTo(drag, place(event));
-      else box.style.cursor = { brush: "crosshair", move: "grab", left: "ew-resize", right: "ew-resize" }[this.dragAt(place(event)).kind];
+      else
+        box.style.cursor = { brush: "crosshair", move: "grab", left: "ew-resize", right: "ew-resize" }[
+          this.dragAt(place(event)).kind
+        ];
     });
     box.addEventListener("pointerup", () => (drag = null));
     box.addEventListener("pointercancel", () => (drag = null));
@@ -164,6 +167,7 @@ export class Minimap {
     if (drag.kind === "move") this.store.view(token - drag.shift, token - drag.shift + drag.width);
     else if (drag.kind === "left") this.store.view(Math.min(token, to - 8), to);
     else if (drag.kind === "right") this.store.view(from, Math.max(token, from + 8));
-    else if (Math.abs(token - drag.start) > 2) this.store.view(Math.min(drag.start, token), Math.max(drag.start, token));
+    else if (Math.abs(token - drag.start) > 2)
+      this.store.view(Math.min(drag.start, token), Math.max(drag.start, token));
   }
 }

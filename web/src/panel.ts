@@ -1,7 +1,7 @@
 // The side panel: what is selected, hubs, strongest paths, layers and heads. Every row is a button.
 
-import { regionOf, stepOf } from "./credit";
-import { count, element, find, percent, signed } from "./format";
+import { lossOf, regionOf, stepOf } from "./credit";
+import { count, element, find, percent } from "./format";
 import type { Graph } from "./graph";
 import type { Store } from "./state";
 import { cut, shown, type TokenText } from "./text";
@@ -9,8 +9,8 @@ import { cut, shown, type TokenText } from "./text";
 const LISTED = 5;
 const BEAT = 650;
 const HOW_TO_READ = [
-  "A unit of flow enters at the prompt, follows the model's attention from token to token, and all of it ends in the answer.",
-  "An arc runs from a token to a later one that draws on it; the thicker, the more flow. Blue text carried the answer; a hub carried most.",
+  "A unit of flow enters at the prompt, follows the model's attention from token to token, and ends in the answer.",
+  "An arc runs from a token to a later one that draws on it; the thicker, the more flow. Blue text carried the answer.",
   "Point at a token to see where its flow comes from and where it goes. Click to pin it, Esc to let go.",
 ];
 
@@ -43,7 +43,14 @@ export class Panel {
     bar.style.inlineSize = `${(Math.min(1, share) * 100).toFixed(1)}%`;
     const name = element("span", "name", {}, element("bdi", "", {}, label));
     if (note) name.append(element("small", "", {}, note));
-    const button = element("button", "row", { type: "button" }, name, element("span", "value", {}, value), element("span", "track", {}, bar));
+    const button = element(
+      "button",
+      "row",
+      { type: "button" },
+      name,
+      element("span", "value", {}, value),
+      element("span", "track", {}, bar),
+    );
     button.addEventListener("click", pick);
     return button;
   }
@@ -57,10 +64,18 @@ export class Panel {
       const note = `${kind === "broadcaster" ? "broadcasts" : "gathers"} \u00b7 sentence ${stepOf(data, token)}`;
       const row = this.row(this.text.label(token), percent(flow), flow / largest, () => this.pin(token), note);
       row.dataset.token = String(token);
-      row.append(element("span", "badge", { title: "causal effect: not measured" }, element("span", "sr", {}, "causal effect not measured")));
+      row.append(
+        element(
+          "span",
+          "badge",
+          { title: "causal effect: not measured" },
+          element("span", "sr", {}, "causal effect not measured"),
+        ),
+      );
       list.append(element("li", "", {}, row));
     }
-    if (data.hubs.length === 0) list.append(element("li", "none", {}, "The flow runs straight from the prompt to the answer."));
+    if (data.hubs.length === 0)
+      list.append(element("li", "none", {}, "The flow runs straight from the prompt to the answer."));
   }
 
   private listPaths(): void {
@@ -69,9 +84,17 @@ export class Panel {
     data.paths.forEach((path, index) => {
       const steps = path.tokens.map((token) => this.text.label(token));
       const body = element("span", "name");
-      steps.forEach((step, i) => body.append(i ? element("span", "arrow", {}, "\u2192") : "", element("bdi", "", {}, step)));
+      steps.forEach((step, i) =>
+        body.append(i ? element("span", "arrow", {}, "\u2192") : "", element("bdi", "", {}, step)),
+      );
       const title = path.exact ? "" : "A path outside the edges that were kept may be stronger";
-      const button = element("button", "row path", { type: "button", title }, body, element("span", "value", {}, percent(path.share)));
+      const button = element(
+        "button",
+        "row path",
+        { type: "button", title },
+        body,
+        element("span", "value", {}, percent(path.share)),
+      );
       button.dataset.path = String(index);
       button.addEventListener("click", () => this.replay(index));
       list.append(element("li", "", {}, button));
@@ -108,25 +131,36 @@ export class Panel {
       return;
     }
     const { data } = this.graph;
-    const raw = shown(cut(this.text.raw(token), 80)).replaceAll("\n", "\u21b5").replaceAll(" ", "\u2423") || "(empty)";
-    const region = { prompt: "prompt", reasoning: `sentence ${stepOf(data, token)}`, answer: "answer", after: "after the answer" };
+    const raw =
+      shown(cut(this.text.raw(token), 80))
+        .replaceAll("\n", "\u21b5")
+        .replaceAll(" ", "\u2423") || "(empty)";
+    const region = {
+      prompt: "prompt",
+      reasoning: `sentence ${stepOf(data, token)}`,
+      answer: "answer",
+      after: "after the answer",
+    };
     const pinned = this.store.state.token === token;
+    const loss = lossOf(data, token);
     this.selection.replaceChildren(
       element("p", "token", {}, element("bdi", "", {}, raw), pinned ? element("small", "", {}, "pinned") : null),
-      element("p", "facts", {}, `token ${count(token)} \u00b7 ${region[regionOf(data, token)]} \u00b7 ${percent(data.flow[token])} of the flow`),
-      element("p", "facts", {}, `gathers from ${data.fanIn[token].toFixed(1)} tokens \u00b7 hands on to ${data.fanOut[token].toFixed(1)}`),
-      this.trainedOn(token),
+      element(
+        "p",
+        "facts",
+        {},
+        `token ${count(token)} \u00b7 ${region[regionOf(data, token)]} \u00b7 ${percent(data.flow[token])} of the flow`,
+      ),
+      element(
+        "p",
+        "facts",
+        {},
+        `gathers from ${data.fanIn[token].toFixed(1)} tokens \u00b7 hands on to ${data.fanOut[token].toFixed(1)}`,
+      ),
+      loss === null ? "" : element("p", "facts", {}, `${loss} of step ${data.trained?.step}`),
       this.neighbours("from", this.graph.into(token), data.edgeSource, data.source[token]),
       this.neighbours("to", this.graph.outOf(token), data.edgeTarget, 0),
     );
-  }
-
-  /** What the token entered a trainer's loss with. */
-  private trainedOn(token: number): HTMLElement | string {
-    const { trained, factor, tokenAdvantage } = this.graph.data;
-    if (trained === null || tokenAdvantage[token] === 0) return "";
-    const product = `advantage ${signed(trained.advantage)} \u00d7 credit ${Number(factor[token].toPrecision(4))} = ${signed(tokenAdvantage[token])}`;
-    return element("p", "facts", {}, `${product} in the loss of step ${trained.step}`);
   }
 
   private neighbours(title: string, edges: Uint32Array, ends: ArrayLike<number>, entering: number): HTMLElement {
@@ -137,7 +171,14 @@ export class Panel {
     for (const edge of edges.subarray(0, LISTED)) {
       const other = ends[edge];
       const flow = data.edgeFlow[edge];
-      list.append(element("li", "", {}, this.row(this.text.label(other), percent(flow), flow / largest, () => this.pin(other))));
+      list.append(
+        element(
+          "li",
+          "",
+          {},
+          this.row(this.text.label(other), percent(flow), flow / largest, () => this.pin(other)),
+        ),
+      );
     }
     if (!list.hasChildNodes()) list.append(element("li", "none", {}, title === "to" ? "the answer itself" : "nothing"));
     return element("section", title, {}, element("h3", "", {}, title), list);

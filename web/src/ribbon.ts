@@ -77,7 +77,7 @@ export class Ribbon {
     const parts = document.createDocumentFragment();
     const paragraphs = cutParagraphs(data, this.text);
     const largest = data.stepShare.slice(1).reduce((a, b) => Math.max(a, b), 1e-30);
-    for (let at = 0; at < paragraphs.length; ) {
+    for (let at = 0; at < paragraphs.length;) {
       let end = at;
       while (end < paragraphs.length && quiet.has(paragraphs[end].step)) end++;
       if (end > at) {

@@ -3,7 +3,7 @@
 import { Surface } from "./canvas";
 import { creditLevels } from "./credit";
 import { unpackTrace, type TraceData } from "./data";
-import { drawPicture } from "./draw";
+import { CanvasPen, drawPicture } from "./draw";
 import { element, find } from "./format";
 import { Graph } from "./graph";
 import { applyTheme, readPalette } from "./palette";
@@ -28,7 +28,12 @@ export async function readTrace(packed: string): Promise<SmallTrace> {
 }
 
 /** A box with the arcs of a trace over tokens `0..length`; a line marks where it parts from the others. */
-export function smallPicture(trace: SmallTrace, length: number, parting: number | null, repaints: (() => void)[]): HTMLElement {
+export function smallPicture(
+  trace: SmallTrace,
+  length: number,
+  parting: number | null,
+  repaints: (() => void)[],
+): HTMLElement {
   const canvas = element("canvas");
   const box = element("div", "small-arcs", {}, canvas);
   const surface = new Surface(canvas, (context, width, height) => {
@@ -44,7 +49,7 @@ export function smallPicture(trace: SmallTrace, length: number, parting: number 
       context.fillRect(at - 0.75, 0, 1.5, frame.base + 4);
     }
     const scene = composeScene(trace.graph, trace.text, 0, length, trace.data.edgeFlow.length);
-    drawPicture(context, { data: trace.data, levels: trace.levels, scene, frame, palette });
+    drawPicture(new CanvasPen(context), { data: trace.data, levels: trace.levels, scene, frame, palette });
   });
   repaints.push(() => surface.redraw());
   return box;

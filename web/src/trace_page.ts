@@ -96,7 +96,8 @@ function connectFold(store: Store): void {
 function connectExports(arcs: ArcView, text: TokenText, graph: Graph): void {
   const { data } = graph;
   const compose = (width: number, height: number) => arcs.compose(width, height);
-  const on = (id: string, action: () => void | Promise<void>) => find(`#${id}`).addEventListener("click", () => void action());
+  const on = (id: string, action: () => void | Promise<void>) =>
+    find(`#${id}`).addEventListener("click", () => void action());
   on("export-svg", () => download(`${stem(data)}.svg`, svgFigure(compose, data), "image/svg+xml"));
   on("export-png", async () => download(`${stem(data)}.png`, await pngFigure(compose, data)));
   on("export-json", () => download(`${stem(data)}.json`, jsonExport(data, text), "application/json"));

@@ -1,7 +1,8 @@
-// Training: a slider over the kept steps. The text shows advantage times credit as it entered the loss, on one scale over all
-// steps, so that what looks stronger was stronger; or the flow alone. A trace is unpacked when it is looked at.
+// Training: a slider over the kept steps. The text shows advantage times credit as it entered the loss, on one scale
+// over all steps, so that what looks stronger was stronger; or the flow alone. A trace is unpacked when it is shown.
 
 import { Surface } from "./canvas";
+import { lossOf } from "./credit";
 import { unpack } from "./data";
 import { LABEL_FONT } from "./draw";
 import { count, element, find, percent, signed } from "./format";
@@ -16,6 +17,8 @@ interface Entry {
   /** Place among the packed traces; null where there is no trace. */
   at: number | null;
   reason?: string;
+  /** Whether the response was trained on; else it was answered greedily. */
+  trained?: boolean;
   answer?: string;
   verdict?: string | null;
   reward?: number | null;
@@ -80,11 +83,12 @@ class TrainingPage {
     this.curve.redraw();
     if (location.protocol !== "about:") history.replaceState(null, "", `#${this.toHash()}`);
     if (!entry || entry.at === null) {
-      const reason = entry ? `no trace: ${(entry.reason ?? "").replaceAll("_", " ")}` : "nothing kept of this prompt";
-      find("#sentence").textContent = `Step ${this.step} \u00b7 ${reason}`;
-      for (const selector of ["#arcs-of", "#response-text", "#scale"]) find(selector).replaceChildren();
+      find("#sentence").textContent = `Step ${this.step} \u00b7 ${this.whyNothing(entry)}`;
+      find("#arcs-of").replaceChildren();
+      find<HTMLElement>("#text-card").hidden = true;
       return;
     }
+    find<HTMLElement>("#text-card").hidden = false;
     const place = entry.at;
     if (!this.read.has(place)) this.read.set(place, readTrace(this.packed[place]));
     const trace = await this.read.get(place)!;
@@ -95,8 +99,18 @@ class TrainingPage {
     this.showText(trace);
   }
 
+  private whyNothing(entry: Entry | undefined): string {
+    if (entry) return `no trace: ${(entry.reason ?? "").replaceAll("_", " ")}`;
+    const here = this.run.entries.filter((one) => one.step === this.step && one.trained);
+    const groups = [...new Set(here.map((one) => groupLabel(one.group)))];
+    return `nothing kept of ${groupLabel(this.group)}${groups.length ? `; trained on: ${groups.join(", ")}` : ""}`;
+  }
+
   private showSentence(entry: Entry, { data }: SmallTrace): void {
-    const parts = [`Step ${this.step}`, `answer ${shown(cut(data.answer_text, 40))}${entry.verdict ? ` (${entry.verdict})` : ""}`];
+    const parts = [
+      `Step ${this.step}`,
+      `answer ${shown(cut(data.answer_text, 40))}${entry.verdict ? ` (${entry.verdict})` : ""}`,
+    ];
     if (typeof entry.reward === "number") parts.push(`reward ${Number(entry.reward.toPrecision(4))}`);
     if (data.trained === null) {
       parts.push("answered greedily, not trained on");
@@ -104,7 +118,8 @@ class TrainingPage {
       const entered = data.tokenAdvantage.filter((value) => value !== 0);
       parts.push(`advantage ${signed(data.trained.advantage)}`);
       if (entered.length === 0) parts.push("nothing entered the loss");
-      else parts.push(`tokens entered the loss with ${signed(Math.min(...entered))} to ${signed(Math.max(...entered))}`);
+      else
+        parts.push(`tokens entered the loss with ${signed(Math.min(...entered))} to ${signed(Math.max(...entered))}`);
     }
     parts.push(`${percent(entry.hubs ?? 0)} of the flow through the top hubs`);
     find("#sentence").textContent = parts.join(" \u00b7 ");
@@ -122,7 +137,13 @@ class TrainingPage {
     const rows = Array.from(data.stepStart, (start, step) => {
       const spans = tokenSpans(text, start, data.stepStop[step], classOf);
       if (byLoss) for (const span of spans) this.shade(span, data.tokenAdvantage[Number(span.dataset.t)]);
-      const row = element("div", "sentence", {}, element("span", "gutter", {}, element("b", "", {}, String(step))), element("p", "", { dir: "auto" }, ...spans));
+      const row = element(
+        "div",
+        "sentence",
+        {},
+        element("span", "gutter", {}, element("b", "", {}, String(step))),
+        element("p", "", { dir: "auto" }, ...spans),
+      );
       if (step > 0) return row;
       // Nothing of the prompt enters a loss.
       return element("details", "", {}, element("summary", "", {}, `Prompt, ${count(data.response[0])} tokens`), row);
@@ -152,7 +173,14 @@ class TrainingPage {
     find("#scale").replaceChildren(
       ...(byLoss
         ? ["in the loss", shaded(-1), shaded(-0.5), shaded(0.5), shaded(1), swatch("boosted", "credit above 1")]
-        : ["flow ", swatch("c1", "top 40 %"), swatch("c2", "20 %"), swatch("c3", "10 %"), swatch("c4", "5 %"), swatch("final", "answer")]),
+        : [
+            "flow ",
+            swatch("c1", "top 40 %"),
+            swatch("c2", "20 %"),
+            swatch("c3", "10 %"),
+            swatch("c4", "5 %"),
+            swatch("final", "answer"),
+          ]),
     );
   }
 
@@ -161,11 +189,9 @@ class TrainingPage {
       const at = (event.target as Element).closest<HTMLElement>("[data-t]")?.dataset.t;
       if (at === undefined) return;
       const token = Number(at);
-      const trained =
-        data.trained === null || data.tokenAdvantage[token] === 0
-          ? "not in the loss"
-          : `advantage ${signed(data.trained.advantage)} \u00d7 credit ${Number(data.factor[token].toPrecision(4))} = ${signed(data.tokenAdvantage[token])} in the loss`;
-      find("#token-value").textContent = `\u201c${text.label(token)}\u201d: ${trained} \u00b7 ${percent(data.flow[token])} of the flow`;
+      const entered = lossOf(data, token) ?? "not in the loss";
+      find("#token-value").textContent =
+        `\u201c${text.label(token)}\u201d: ${entered} \u00b7 ${percent(data.flow[token])} of the flow`;
     };
   }
 
@@ -184,7 +210,16 @@ class TrainingPage {
         }),
       );
     };
-    buttons("#groups", this.groups().map((name) => [name, groupLabel(name)]), this.group, (name) => (this.group = name));
+    const here = new Set(this.run.entries.filter((one) => one.step === this.step).map((one) => one.group));
+    buttons(
+      "#groups",
+      this.groups().map((name) => [name, groupLabel(name)]),
+      this.group,
+      (name) => (this.group = name),
+    );
+    for (const button of document.querySelectorAll<HTMLElement>("#groups button")) {
+      button.classList.toggle("empty", !here.has(button.dataset.name ?? ""));
+    }
     const responses = this.at(this.step).map((one): [string, string] => [one.response, responseLabel(one)]);
     buttons("#responses", responses, entry?.response ?? "", (name) => (this.response = name));
     buttons("#colours", Object.entries(COLOURS), this.colour, (name) => (this.colour = name as Colour));
@@ -241,7 +276,9 @@ class TrainingPage {
       const part = ((event as MouseEvent).clientX - box.left - MARGIN.side) / Math.max(1, box.width - 2 * MARGIN.side);
       const { steps } = this.run;
       const wanted = steps[0] + part * (steps[steps.length - 1] - steps[0]);
-      this.goTo(steps.reduce((best, step, at) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? at : best), 0));
+      this.goTo(
+        steps.reduce((best, step, at) => (Math.abs(step - wanted) < Math.abs(steps[best] - wanted) ? at : best), 0),
+      );
     });
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || (event.target as Element).closest("input")) return;

@@ -76,6 +76,7 @@ def _entry(trace: Trace) -> dict[str, Any]:
     return {
         "answer": trace.answer_text,
         "verdict": verdict(trace),
+        "trained": trace.trained is not None,
         "reward": float(reward) if isinstance(reward, int | float) else None,
         "tokens": len(trace),
         "concentration": concentration(trace),

@@ -165,7 +165,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             raise InputError(f"expected trace_steps and trace_prompts of at least 0, got {got}")
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise InputError("expected trace_steps=0 with a sharded model, whose processes must all run alike")
-        columns = set(next(iter(self.train_dataset)))
+        columns = set(next(iter(self.train_dataset or []), {}))
         if "prompt" not in columns or columns & {"image", "images"}:
             raise InputError(
                 f"expected a data set of prompts in text with trace_steps, got the columns {sorted(columns)}"
@@ -178,12 +178,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         started = time.perf_counter()
         if self._keeper is None:
             self._keeper = TraceKeeper(
-                Tracer(
-                    self.accelerator.unwrap_model(self.model),
-                    self._text_tokenizer(),
-                    getattr(self.credit, "layers", None),
-                    at=getattr(self.credit, "at", "token"),
-                ),
+                self._tracer(),
                 Path(self.args.output_dir) / "traces",
                 [row["prompt"] for row in itertools.islice(self.train_dataset, self.args.trace_prompts)],
                 every=self.args.trace_steps,
@@ -193,10 +188,8 @@ class FlowGRPOTrainer(GRPOTrainer):
         step = self.state.global_step
         if not self._keeper.due(step):
             return
+        rewards_N = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)
         first = self.accelerator.process_index * len(inputs)
-        rewards_B = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)[
-            first : first + len(inputs)
-        ]
         batch = TrainedBatch(
             prompts=[row["prompt"] for row in inputs],
             prompt_ids_BP=out["prompt_ids"],
@@ -204,12 +197,17 @@ class FlowGRPOTrainer(GRPOTrainer):
             response_ids_BR=out["completion_ids"],
             response_mask_BR=out["completion_mask"],
             counted_BR=mask_BR,
-            rewards_B=rewards_B,
+            rewards_B=rewards_N[first : first + len(inputs)],
             advantages_B=advantages_B,
             advantages_BR=out["advantages"],
         )
         log_traces(self.callback_handler.callbacks, self._keeper.keep(step, batch), step)
         self._metrics["train"]["traces/seconds"].append(time.perf_counter() - started)
+
+    def _tracer(self) -> Tracer:
+        """A tracer that reads the same flow as credit does."""
+        layers, at = getattr(self.credit, "layers", None), getattr(self.credit, "at", "token")
+        return Tracer(self.accelerator.unwrap_model(self.model), self._text_tokenizer(), layers, at=at)
 
     def _text_tokenizer(self) -> Any:
         """The tokenizer itself, also where a processor of several modalities wraps it."""
