@@ -21,7 +21,8 @@ LEVELS = [
     {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
     {"batch", "evaluate", "signals"},
     {"faithfulness", "rl"},
-    {"demo", "report", "doctor"},
+    {"report", "doctor"},
+    {"demo"},
     {"cli"},
 ]
 RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method

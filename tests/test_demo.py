@@ -7,6 +7,7 @@ import pytest
 from flowtracer import demo
 from flowtracer.demo import Scale, run_demo
 from flowtracer.errors import InputError
+from flowtracer.trace import load_trace
 
 SMALL = Scale(steps=2, problems=24)
 
@@ -50,9 +51,10 @@ def test_a_mended_problem_is_traced_before_and_after(done):
     change = demo._change(out, models, problems, (wrong, right), verdicts)
     assert change.responses[0] in wrong
     assert change.responses[1] in right
-    for page, trace in zip(change.pages, change.traces, strict=True):
-        assert page.exists()
-        assert trace.answer_text in page.read_text() or trace.answer_text
+    for name, trace in zip(("before", "after"), change.traces, strict=True):
+        assert load_trace(out / f"{name}.safetensors").answer_text == trace.answer_text
+        assert (out / f"{name}.html").read_text().startswith("<!doctype html>")
+    assert change.page.read_text().startswith("<!doctype html>")
     assert demo._change(out, models, problems, (wrong, wrong), (verdicts[0], verdicts[0])) is None
 
 

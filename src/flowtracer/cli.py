@@ -284,12 +284,12 @@ def demo(
 
 def _show_change(change: Change) -> None:
     console.print(Text(change.question, style="bold"))
-    for name, trace, page in zip(("before", "after"), change.traces, change.pages, strict=True):
+    for name, trace in zip(("before", "after"), change.traces, strict=True):
         console.print(Text(f"\n{name}: {trace.summary()}", style="bold"), soft_wrap=True)
         console.print(Text(trace.text[trace.offsets[trace.response.start, 0] :].rstrip()))
         for path in trace.paths(1):
             console.print(Text("strongest path: " + " → ".join(trace.label(token) for token in path.tokens)))
-        console.print(Text(f"page: {page}", style="dim"), soft_wrap=True)
+    console.print(Text(f"\npage: {change.page}", style="bold"), soft_wrap=True)
 
 
 @app.command()

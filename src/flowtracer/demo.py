@@ -4,7 +4,7 @@
 2. GRPO with flow credit, as the run file beside this module says.
 3. The same problems again: the gain, paired, with its interval.
 4. Of the problems that went from wrong to right, the one whose answer draws most of its flow through few tokens is
-   traced before and after, each a page.
+   traced before and after: a page for each, and one that holds them side by side.
 
 Responses, checkpoints and traces are kept in the output folder, so a demo that was interrupted goes on where it
 stopped, and one that is done only shows its result again.
@@ -17,9 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowtracer.comparison import compare
 from flowtracer.errors import InputError
 from flowtracer.evaluate import Estimate, accuracy, gain, judge, respond
 from flowtracer.models import load_model
+from flowtracer.report.compare_page import comparison_page
+from flowtracer.report.html import write_page
 from flowtracer.rl.run import LogLine, RunFile, make_task, read_run_file, train
 from flowtracer.tasks import Problem, Verdict
 from flowtracer.trace import Rollout, Trace
@@ -49,7 +52,8 @@ class Change:
     question: str
     responses: tuple[str, str]
     traces: tuple[Trace, Trace]
-    pages: tuple[Path, Path]
+    page: Path
+    """Both side by side; the page of each is beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,15 +162,14 @@ def _change(
         return None
     row = max(both, key=lambda row: _through_hubs(traced[1][row]))
     traces = (traced[0][row], traced[1][row])
-    pages = []
     for name, trace in zip(("before", "after"), traces, strict=True):
         trace.save(out / f"{name}.safetensors")
-        pages.append(trace.to_html(out / f"{name}.html"))
+        trace.to_html(out / f"{name}.html")
     return Change(
         question=problems[row].prompt[-1]["content"],
         responses=(responses[0][row], responses[1][row]),
         traces=traces,
-        pages=(pages[0], pages[1]),
+        page=write_page(out / "before_and_after.html", comparison_page(compare(*traces))),
     )
 
 
