@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
-from flowtracer.tasks import Countdown
-from flowtracer.tasks.countdown_search import LARGEST, Flaws, draw_attempt, search
+from flowtracer.errors import InputError
+from flowtracer.tasks import Countdown, WorkedTask
+from flowtracer.tasks.countdown_search import LARGEST, Flaws, draw_attempt, search, solutions
 
 TASK = Countdown(brief=True)
 
@@ -95,6 +96,31 @@ def test_patience_wears_out():
     ends = [len(w.steps) for _, w in responses(3000, dead_ends=9, flaws=Flaws(give_up=0.25)) if "give up" in w.text]
     assert max(ends) <= 4
     assert 1 in ends
+
+
+def test_solutions_are_all_there_are():
+    assert [attempt.expression for attempt in solutions([2, 3], 6)] == ["2*3", "3*2"]
+    assert solutions([2, 3], 7) == []
+    rng = Random(3)
+    for _ in range(50):
+        numbers, attempt, problem = draw(rng)
+        if problem is not None:
+            found = solutions(numbers, attempt.value)
+            assert attempt in found
+            assert all(TASK.verify(problem, f"<answer>{one.expression}</answer>").correct for one in found)
+
+
+def test_the_task_writes_its_own_responses():
+    task = Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=20)
+    assert isinstance(task, WorkedTask)
+    problems = task.problems("test", 40)
+    for problem in problems:
+        worked = task.work(problem)
+        assert task.verify(problem, worked.text).correct
+        assert worked == task.work(problem)
+    impossible = task.pose([1, 1, 1], 50, "")
+    with pytest.raises(InputError, match="expected numbers that reach 50"):
+        task.work(impossible)
 
 
 def test_draws_repeat():

@@ -24,10 +24,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from random import Random
 from typing import ClassVar
 
 from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Verdict, datasets, final_answer, pose, take
+from flowtracer.tasks.countdown_search import search, solutions
+from flowtracer.tasks.worked import Worked
 
 _SPELLINGS = str.maketrans("×·∙x÷−–$", "****/-- ")  # noqa: RUF001
 _LATEX = (
@@ -37,6 +40,8 @@ _LATEX = (
     (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
 )
 _TOKEN = re.compile(r"\s*([0-9]+|\\frac|[-+*/(){}])")
+
+DEAD_ENDS = 6  # at most, in a worked response
 
 # Far deeper than any solution, and far from the interpreter's own recursion limit.
 _MAX_DEPTH = 30
@@ -89,6 +94,19 @@ class Countdown:
             " + ".join(map(str, [*numbers, target])),
             f"({problem.gold}) ** 1",
         ]
+
+    def work(self, problem: Problem, *, seed: int = 0) -> Worked:
+        """A search with up to `DEAD_ENDS` dead ends before a solution; see `flowtracer.tasks.countdown_search`.
+
+        Raises:
+            InputError: The numbers do not reach the target from left to right, over whole numbers in its range.
+        """
+        rng = Random(f"{problem.id} {seed}")  # noqa: S311 - not for security
+        numbers, target = problem.facts["numbers"], problem.facts["target"]
+        found = solutions(numbers, target)
+        if not found:
+            raise InputError(f"{problem.id}: expected numbers that reach {target} from left to right, got {numbers}")
+        return search(numbers, target, rng.choice(found), rng, dead_ends=DEAD_ENDS)
 
     def pose(self, numbers: list[int], target: int, gold: str) -> Problem | None:
         """A problem with our own statement, as reasoning-gym's asks to use all the numbers, or not, at random.

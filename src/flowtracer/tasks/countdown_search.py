@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, permutations, product
 from random import Random
 
 from flowtracer.tasks.worked import Worked, compose
@@ -52,9 +52,19 @@ class Attempt:
 def draw_attempt(numbers: Sequence[int], rng: Random) -> Attempt:
     """A random attempt over all the numbers, in random order."""
     while True:
-        attempt = _combine(rng.sample(list(numbers), len(numbers)), rng)
+        order = rng.sample(list(numbers), len(numbers))
+        attempt = _combine(order, rng.choices("+-*/", k=len(numbers) - 1))
         if attempt is not None:
             return attempt
+
+
+def solutions(numbers: Sequence[int], target: int) -> list[Attempt]:
+    """All attempts that reach the target, over all the numbers; none where every way leaves the range between."""
+    orders = sorted(set(permutations(numbers)))
+    attempts = (
+        _combine(order, operations) for order in orders for operations in product("+-*/", repeat=len(numbers) - 1)
+    )
+    return [attempt for attempt in attempts if attempt is not None and attempt.value == target]
 
 
 def search(
@@ -117,12 +127,11 @@ def _dead_end(
     return min(islice(new, aim), key=lambda attempt: abs(attempt.value - target), default=None)
 
 
-def _combine(numbers: Sequence[int], rng: Random) -> Attempt | None:
-    """The numbers from left to right under random operations; None if a value leaves its range."""
+def _combine(numbers: Sequence[int], operations: Sequence[str]) -> Attempt | None:
+    """The numbers from left to right under these operations; None if a value leaves its range."""
     value, expression, last = numbers[0], str(numbers[0]), ""
     equations = []
-    for number in numbers[1:]:
-        operation = rng.choice("+-*/")
+    for number, operation in zip(numbers[1:], operations, strict=True):
         result = _apply(value, operation, number)
         if result is None:
             return None
