@@ -14,13 +14,13 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"backbone"},
+    {"backbone", "intervals"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
     {"capture"},
     {"tracer", "records", "token_table", "credit", "tasks"},
     {"batch", "signals"},
-    {"rl"},
+    {"rl", "masking"},
     {"report", "doctor"},
     {"cli"},
 ]

@@ -126,13 +126,13 @@ class Tracer:
             yield from zip([index for index, _ in batch], results, strict=True)
 
     def _encode(self, rollout: Rollout) -> _Encoded:
-        prompt_text, templated = self._prompt_text(rollout.prompt)
-        if not is_unicode(prompt_text + rollout.response):
+        asked, templated = prompt_text(self.tokenizer, rollout.prompt)
+        if not is_unicode(asked + rollout.response):
             raise TraceError(
                 "invalid_unicode",
                 "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
             )
-        text = encode_text(self.tokenizer, prompt_text, rollout.response, special_tokens=not templated)
+        text = encode_text(self.tokenizer, asked, rollout.response, special_tokens=not templated)
         shift = text.response_start
         found = locate_answer(text.text[shift:], rollout.answer)
         if isinstance(found, Miss):
@@ -162,24 +162,6 @@ class Tracer:
                 "shorten the prompt or the response",
             )
         return encoded
-
-    def _prompt_text(self, prompt: str | Messages) -> tuple[str, bool]:
-        if isinstance(prompt, str):
-            return prompt, False
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise InputError(
-                "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
-                "pass the text that the model was given"
-            )
-        from jinja2 import TemplateError
-
-        messages = [dict(message) for message in prompt]
-        try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            message = f"expected messages that the model's chat template takes, got {error}; see which roles it allows"
-            raise TraceError("bad_messages", message) from error
-        return text, True
 
     def _user_span(self, prompt: str | Messages, text: EncodedText) -> Span:
         if isinstance(prompt, str):
@@ -324,6 +306,31 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def prompt_text(tokenizer: Any, prompt: str | Messages) -> tuple[str, bool]:
+    """A prompt as the one text that a model reads, and whether a chat template made it.
+
+    Raises:
+        InputError: Messages, and a tokenizer without a chat template.
+        TraceError: Messages that the template does not take.
+    """
+    if isinstance(prompt, str):
+        return prompt, False
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
+            "pass the text that the model was given"
+        )
+    from jinja2 import TemplateError
+
+    messages = [dict(message) for message in prompt]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        message = f"expected messages that the model's chat template takes, got {error}; see which roles it allows"
+        raise TraceError("bad_messages", message) from error
+    return text, True
 
 
 def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:
