@@ -102,8 +102,9 @@ def test_a_batch_gives_what_each_gives_alone(way):
 
 
 @pytest.mark.parametrize("way", ["replace", "delete"])
-def test_other_ways_are_another_text(way):
-    model, tokenizer = tiny_model(), tiny_tokenizer()
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_other_ways_are_another_text(way, family):
+    model, tokenizer = tiny_model(family, **FAMILIES[family]), tiny_tokenizer()
     prompt, reasoning, cue = encoded()
     filler = tokenizer(FILLER)["input_ids"][0]
     before, *replies = reread(model, VARIANTS, way)

@@ -75,8 +75,9 @@ class Rereader:
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if not all(kind.endswith("attention") and "linear" not in kind for kind in kinds):
             raise InputError(f"expected layers that attend, got {sorted(kinds)}: state cannot be hidden from")
-        windowed = kinds != {"full_attention"} or bool(getattr(config, "sliding_window", None))
-        self._keeps_columns = self._replaces or (way == "hide" and windowed)
+        self._windowed = kinds != {"full_attention"} or bool(getattr(config, "sliding_window", None))
+        self._keeps_columns = self._replaces or (way == "hide" and self._windowed)
+        self._padding = 1.0 if self._windowed else _PADDING
 
     @torch.no_grad()
     def replies(
@@ -98,19 +99,39 @@ class Rereader:
         """
         ids_1P = torch.tensor([list(prompt)], device=self._model.device)
         cache = self._model(ids_1P, use_cache=True, logits_to_keep=1).past_key_values
-        whole = self._block(len(prompt), reasoning, cue, [()])
-        (answer,) = self._decode(self._forward(copy.deepcopy(cache), whole, keep=1), ends, [[]])
-        # The token that ended the answer is no part of it; an answer that was cut off has none.
-        scored = len(answer) - (answer[-1] in self._special or ends(self._tokenizer.decode(answer)))
-        rest = [*cue, *answer[:-1]]
+        task = _Task(cache=cache, start=len(prompt), reasoning=reasoning, cue=cue, ends=ends)
+        (answer,) = self._decode(self._forward(task, self._block(task, cue, [()]), keep=1), ends, [[]])
         variants: list[Collection[int]] = [(), *hidden]
         found: dict[int, Reply] = {}
-        for group in self._groups(variants, len(reasoning), len(prompt) + len(rest)):
-            block = self._block(len(prompt), reasoning, rest, [variants[number] for number in group])
-            state = self._forward(copy.deepcopy(cache), block, keep=len(answer))
-            replies = self._compare(state, answer, max(scored, 1), ends)
+        for group in self._groups(variants, len(reasoning), len(prompt) + len(cue) + len(answer) - 1):
+            replies = self._reply(task, [variants[number] for number in group], answer)
             found |= dict(zip(group, replies, strict=True))
         return [found[number] for number in range(len(found))]
+
+    def _reply(self, task: _Task, variants: Sequence[Collection[int]], answer: list[int]) -> list[Reply]:
+        """Replies of variants that run together, all of which are shown the answer."""
+        block = self._block(task, [*task.cue, *answer[:-1]], variants)
+        state = self._forward(task, block, keep=len(answer))
+        answer_N = torch.tensor(answer, device=self._model.device)
+        agreed_V = (state.logits_VNL.argmax(-1) == answer_N).long().cumprod(-1).sum(-1)
+        log_probs_VN = state.logits_VNL.log_softmax(-1)[:, torch.arange(len(answer)), answer_N]
+        # The token that ended the answer is no part of it; an answer that was cut off has none.
+        ended = answer[-1] in self._special or task.ends(self._tokenizer.decode(answer))
+        totals = log_probs_VN[:, : max(1, len(answer) - ended)].sum(-1).tolist()
+        replies = [Reply(ids=tuple(answer), log_prob=total) for total in totals]
+        parting_D = (agreed_V < len(answer)).nonzero().squeeze(-1)
+        if not len(parting_D):
+            return replies
+        parting = parting_D.tolist()
+        if self._windowed:  # tokens that were shown and masked would fill the window
+            block = self._block(task, task.cue, [variants[place] for place in parting])
+            state, started = self._forward(task, block, keep=1), [answer[:0] for _ in parting]
+        else:
+            state = self._rewind(state, len(answer) - 1, agreed_V, parting_D)
+            started = [answer[:agreed] for agreed in agreed_V[parting_D].tolist()]
+        for place, ids in zip(parting, self._decode(state, task.ends, started), strict=True):
+            replies[place] = Reply(ids=tuple(ids), log_prob=totals[place])
+        return replies
 
     def _groups(self, variants: Sequence[Collection[int]], length: int, rest: int) -> list[list[int]]:
         """Numbers of the variants that run together: of similar length, and within the budget of tokens."""
@@ -118,37 +139,35 @@ class Rereader:
         groups: list[list[int]] = []
         for number in sorted(range(len(variants)), key=lambda number: widths[number]):
             width, group = widths[number], groups[-1] if groups else []
-            if group and (len(group) + 1) * width <= self._budget and width <= _PADDING * widths[group[0]]:
+            if group and (len(group) + 1) * width <= self._budget and width <= self._padding * widths[group[0]]:
                 group.append(number)
             else:
                 groups.append([number])
         return groups
 
-    def _block(
-        self, start: int, reasoning: Sequence[int], rest: Sequence[int], variants: Sequence[Collection[int]]
-    ) -> _Block:
+    def _block(self, task: _Task, rest: Sequence[int], variants: Sequence[Collection[int]]) -> _Block:
         """Each variant's tokens as (id, seen, position), padded on the left where some are left out."""
-        rows = [self._row(start, reasoning, rest, frozenset(places)) for places in variants]
+        rows = [self._row(task, rest, frozenset(places)) for places in variants]
         width = max(map(len, rows))
         padded = [[(0, 0, 0)] * (width - len(row)) + row for row in rows]
         ids_VW, seen_VW, positions_VW = torch.tensor(padded, device=self._model.device).unbind(-1)
-        mask_VT = torch.cat([seen_VW.new_ones(len(rows), start), seen_VW], 1)
+        mask_VT = torch.cat([seen_VW.new_ones(len(rows), task.start), seen_VW], 1)
         return _Block(ids_VW=ids_VW, mask_VT=mask_VT, positions_VW=positions_VW)
 
-    def _row(
-        self, start: int, reasoning: Sequence[int], rest: Sequence[int], gone: frozenset[int]
-    ) -> list[tuple[int, int, int]]:
-        kept = [place for place in range(len(reasoning)) if self._keeps_columns or place not in gone]
+    def _row(self, task: _Task, rest: Sequence[int], gone: frozenset[int]) -> list[tuple[int, int, int]]:
+        length = len(task.reasoning)
+        kept = [place for place in range(length) if self._keeps_columns or place not in gone]
         row = []
         for nth, place in enumerate(kept):
-            token = self._filler if self._replaces and place in gone else reasoning[place]
+            token = self._filler if self._replaces and place in gone else task.reasoning[place]
             seen = int(self._replaces or place not in gone)
-            row.append((token, seen, start + (nth if self._moves_up else place)))
-        end = start + (len(kept) if self._moves_up else len(reasoning))
+            row.append((token, seen, task.start + (nth if self._moves_up else place)))
+        end = task.start + (len(kept) if self._moves_up else length)
         return row + [(token, 1, end + nth) for nth, token in enumerate(rest)]
 
-    def _forward(self, cache: Any, block: _Block, *, keep: int) -> _State:
+    def _forward(self, task: _Task, block: _Block, *, keep: int) -> _State:
         """Run a block of variants behind the prompt's keys and values."""
+        cache = copy.deepcopy(task.cache)
         if len(block.ids_VW) > 1:
             cache.batch_repeat_interleave(len(block.ids_VW))
         output = self._model(
@@ -166,28 +185,19 @@ class Rereader:
             logits_VNL=output.logits[:, -keep:].float(),
         )
 
-    def _compare(self, state: _State, answer: list[int], scored: int, ends: Ends) -> list[Reply]:
-        """Replies of variants that were shown the answer, of which so many tokens are scored."""
-        answer_N = torch.tensor(answer, device=self._model.device)
-        log_probs_VN = state.logits_VNL.log_softmax(-1)[:, torch.arange(len(answer)), answer_N]
-        totals = log_probs_VN[:, :scored].sum(-1).tolist()
-        agreed_V = (state.logits_VNL.argmax(-1) == answer_N).long().cumprod(-1).sum(-1)
-        replies = [Reply(ids=tuple(answer), log_prob=total) for total in totals]
-        parting_D = (agreed_V < len(answer)).nonzero().squeeze(-1)
-        if not len(parting_D):
-            return replies
-        kept_D, shown = agreed_V[parting_D], len(answer) - 1
+    def _rewind(self, state: _State, shown: int, agreed_V: Int[Tensor, " V"], parting_D: Int[Tensor, " D"]) -> _State:
+        """The variants that part from an answer of which so many tokens were shown, at the place where they part."""
+        kept_D = agreed_V[parting_D]
         state.cache.batch_select_indices(parting_D)
         # What was shown of the answer beyond the parting is no part of the variant's own.
-        own_DN = torch.arange(shown, device=kept_D.device) < kept_D[:, None]
-        state.mask_VT = state.mask_VT[parting_D]
-        state.mask_VT[:, state.mask_VT.shape[1] - shown :] *= own_DN
-        state.next_V = state.next_V[parting_D] - shown + kept_D
-        state.logits_VNL = state.logits_VNL[parting_D, kept_D][:, None]
-        started = [answer[:kept] for kept in kept_D.tolist()]
-        for row, ids in zip(parting_D.tolist(), self._decode(state, ends, started), strict=True):
-            replies[row] = Reply(ids=tuple(ids), log_prob=totals[row])
-        return replies
+        mask_DT = state.mask_VT[parting_D]
+        mask_DT[:, mask_DT.shape[1] - shown :] *= torch.arange(shown, device=kept_D.device) < kept_D[:, None]
+        return _State(
+            cache=state.cache,
+            mask_VT=mask_DT,
+            next_V=state.next_V[parting_D] - shown + kept_D,
+            logits_VNL=state.logits_VNL[parting_D, kept_D][:, None],
+        )
 
     def _decode(self, state: _State, ends: Ends, started: list[list[int]]) -> list[list[int]]:
         """Greedy decoding of several sequences that may have begun, each until its answer is complete."""
@@ -212,6 +222,19 @@ class Rereader:
             )
             state.cache, state.logits_VNL = output.past_key_values, output.logits[:, -1:].float()
             state.next_V = state.next_V + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What all variants of a rollout share."""
+
+    cache: Any
+    """Keys and values of the prompt."""
+    start: int
+    """Tokens of the prompt."""
+    reasoning: Sequence[int]
+    cue: Sequence[int]
+    ends: Ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
