@@ -4,9 +4,9 @@
 
 One batch of sequences stands in for what was sampled. A step is generation, token by token with a cache, and the loss
 with its backward pass, as a trainer runs them; a strategy's cost is the time that its signals and its advantages take
-on top. Each is timed in turn, several rounds, after one to warm up; shares are medians over rounds. Generation on a
-small random model is cheap beside that of a large one behind an inference server, and dear beside the loss on a CPU:
-the share over forward and backward alone is given too, and does not depend on it.
+on top. All are timed in turn, in processor time, for several rounds after one to warm up; shares are medians over
+rounds. How much of a step is generation depends on the model and its server, so the share over forward and backward
+alone is given too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from machine import seconds, stamp
+from machine import processor_seconds, stamp
 from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -103,7 +103,7 @@ def measure(batch: int, tokens: int, rounds: int, size: dict) -> dict:
     calls = {"generate": generate, "learn": learn, **{name: credit_call(name) for name in sorted(CREDITS)}}
     for call in calls.values():
         call()
-    turns = [{name: seconds(call) for name, call in calls.items()} for _ in range(rounds)]
+    turns = [{name: processor_seconds(call) for name, call in calls.items()} for _ in range(rounds)]
     return {
         "machine": stamp(),
         "model": {"family": "qwen3", **size},
