@@ -90,6 +90,18 @@ def test_candidates_are_the_reasoning_before_the_answers_sentence(reader):
     assert outcome.gold == "7"
 
 
+def test_answers_may_be_graded_by_a_function_of_ones_own(reader):
+    seen = []
+
+    def odd(rollout, answer):
+        seen.append(rollout.id)
+        return int(answer) % 2 == 1 if answer.isdigit() else None
+
+    outcome = check_of(reader, grade=odd).check(rollout(4))
+    assert outcome.correct is False
+    assert set(seen) == {"x4"}
+
+
 def test_the_same_seed_draws_the_same_tokens(reader):
     one, same = (check_of(reader, draws=2).check(rollout(3)) for _ in range(2))
     other = check_of(reader, draws=2, seed=1).check(rollout(3))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -26,7 +26,7 @@ from flowtracer.answer import Miss, locate_answer, split_steps
 from flowtracer.credit import Credit, Signals, make_credit, needs_of
 from flowtracer.errors import InputError, TraceError
 from flowtracer.masking.rerun import Rereader
-from flowtracer.masking.variants import Variant, choose_variants
+from flowtracer.masking.variants import choose_variants
 from flowtracer.shapes import Float, ndarray
 from flowtracer.signals import Sampled, SignalReader
 from flowtracer.trace import Rollout
@@ -51,7 +51,7 @@ class VariantOutcome:
     answer: str
     changed: bool
     correct: bool | None
-    """None where no gold answer is known."""
+    """None where that is not known."""
     log_prob_change: float
     """Of the answer that is given with nothing hidden, in nats."""
 
@@ -97,6 +97,8 @@ class MaskingCheck:
         draws: Random draws at each share.
         curves: Also hide all but the chosen tokens.
         seed: Of the random draws.
+        grade: Whether an answer is right, or None where that is not known; compares with the record's gold answer
+            unless given.
         max_new_tokens: Longest answer.
         max_tokens: Tokens of one forward over variants.
 
@@ -116,6 +118,7 @@ class MaskingCheck:
         draws: int = 1,
         curves: bool = True,
         seed: int = 0,
+        grade: Callable[[Rollout, str], bool | None] | None = None,
         max_new_tokens: int = 16,
         max_tokens: int = 8192,
     ) -> None:
@@ -136,6 +139,7 @@ class MaskingCheck:
         self._draws = draws
         self._curves = curves
         self._seed = seed
+        self._grade = grade
 
     def check(self, rollout: Rollout) -> Outcome:
         """Check one rollout.
@@ -144,14 +148,15 @@ class MaskingCheck:
             TraceError: It has no answer, no reasoning before it, or a strategy has nothing to say about it.
         """
         item = self._prepare(rollout)
+        seed = zlib.crc32(rollout.id.encode(), self._seed & 0xFFFFFFFF)
         candidates_N = np.arange(len(item.reasoning))
         variants = choose_variants(
             candidates_N,
-            {name: self._scores(item, name)[candidates_N] for name in self._readers},
+            {name: self._scores(item, name, seed)[candidates_N] for name in self._readers},
             self._shares,
             draws=self._draws,
             curves=self._curves,
-            seed=zlib.crc32(rollout.id.encode(), self._seed & 0xFFFFFFFF),
+            seed=seed,
         )
         cue = list(self._tokenizer(item.cue, add_special_tokens=False)["input_ids"])
         hidden = [variant.hidden for variant in variants]
@@ -160,19 +165,37 @@ class MaskingCheck:
         )
         gold = _gold(rollout)
         before = self._read(whole.ids, item)
-        answers = [self._read(reply.ids, item) for reply in replies]
+
+        def correct(answer: str) -> bool | None:
+            if self._grade is not None:
+                return self._grade(rollout, answer)
+            return None if gold is None else same_answer(answer, gold, numeric=item.numeric)
+
+        outcomes = []
+        for variant, reply in zip(variants, replies, strict=True):
+            answer = self._read(reply.ids, item)
+            outcomes.append(
+                VariantOutcome(
+                    by=variant.by,
+                    end=variant.end,
+                    share=variant.share,
+                    keeps=variant.keeps,
+                    draw=variant.draw,
+                    answer=answer,
+                    changed=not same_answer(answer, before, numeric=item.numeric),
+                    correct=correct(answer),
+                    log_prob_change=reply.log_prob - whole.log_prob,
+                )
+            )
         return Outcome(
             id=rollout.id,
             candidates=len(candidates_N),
             tokens=len(item.prompt) + len(item.response),
             answer=before,
             gold=gold,
-            correct=None if gold is None else same_answer(before, gold, numeric=item.numeric),
+            correct=correct(before),
             log_prob=whole.log_prob,
-            variants=[
-                _outcome(variant, answer, before, gold, reply.log_prob - whole.log_prob, numeric=item.numeric)
-                for variant, reply, answer in zip(variants, replies, answers, strict=True)
-            ],
+            variants=outcomes,
         )
 
     def _prepare(self, rollout: Rollout) -> _Prepared:
@@ -204,7 +227,7 @@ class MaskingCheck:
             numeric=first_number(found.text) is not None and not re.search(r"[-+*/=]\s*\d", found.text.lstrip("-+ ")),
         )
 
-    def _scores(self, item: _Prepared, name: str) -> Float[ndarray, " R"]:
+    def _scores(self, item: _Prepared, name: str, seed: int) -> Float[ndarray, " R"]:
         """A strategy's scores of the response's tokens."""
         credit, reader = self._readers[name]
         ids_1P, ids_1R = (torch.tensor([ids], device=self._device) for ids in (item.prompt, item.response))
@@ -214,7 +237,7 @@ class MaskingCheck:
             response_ids_BR=ids_1R,
             response_mask_BR=torch.ones_like(ids_1R),
         )
-        seeds_B = (self._seed,)
+        seeds_B = (seed,)
         fields, _ = reader.read(sampled, seeds_B)
         mask_BR = sampled.response_mask_BR.bool()
         ones_B = torch.ones(1, device=self._device)
@@ -231,22 +254,6 @@ class MaskingCheck:
         text = text.split(item.closing)[0].split("\n")[0].strip()
         number = first_number(text) if item.numeric else None
         return text if number is None else str(number)
-
-
-def _outcome(
-    variant: Variant, answer: str, before: str, gold: str | None, log_prob_change: float, *, numeric: bool
-) -> VariantOutcome:
-    return VariantOutcome(
-        by=variant.by,
-        end=variant.end,
-        share=variant.share,
-        keeps=variant.keeps,
-        draw=variant.draw,
-        answer=answer,
-        changed=not same_answer(answer, before, numeric=numeric),
-        correct=None if gold is None else same_answer(answer, gold, numeric=numeric),
-        log_prob_change=log_prob_change,
-    )
 
 
 def _complete(text: str, item: _Prepared) -> bool:
