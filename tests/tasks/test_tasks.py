@@ -65,7 +65,7 @@ def test_generation_is_repeatable_and_prefix_stable(task, drawn):
 def test_problems_are_json_and_rows(drawn):
     for problem in drawn["validation", 42]:
         assert json.loads(json.dumps(dict(problem.facts))) == problem.facts
-        assert problem.row() == {"prompt": problem.prompt, "problem_id": problem.id}
+        assert problem.row() == {"prompt": problem.prompt, "problem_id": problem.id, "gold": problem.gold}
         assert [message["role"] for message in problem.prompt] == ["user"]
         assert "<answer>" in problem.prompt[0]["content"]
 

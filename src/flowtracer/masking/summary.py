@@ -163,7 +163,8 @@ def _changed(_outcome: Outcome, variant: VariantOutcome) -> float:
 
 
 def _flipped(outcome: Outcome, variant: VariantOutcome) -> float:
-    return float("nan") if outcome.correct is None else float(outcome.correct != variant.correct)
+    known = outcome.correct is not None and variant.correct is not None
+    return float(outcome.correct != variant.correct) if known else float("nan")
 
 
 def _log_prob(_outcome: Outcome, variant: VariantOutcome) -> float:
