@@ -4,9 +4,9 @@
 
 One batch of sequences stands in for what was sampled. A step is generation, token by token with a cache, and the loss
 with its backward pass, as a trainer runs them; a strategy's cost is the time that its signals and its advantages take
-on top. Each is timed in turn, several rounds, after one to warm up; shares are medians over rounds. Generation on a
-small random model is cheap beside that of a large one behind an inference server, and dear beside the loss on a CPU:
-the share over forward and backward alone is given too, and does not depend on it.
+on top. All are timed in turn, in processor time, for several rounds after one to warm up; shares are medians over
+rounds. How much of a step is generation depends on the model and its server, so the share over forward and backward
+alone is given too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from flowtracer.credit import CREDITS, Signals, make_credit, needs_of
 from flowtracer.signals import Sampled, SignalReader
-from machine import seconds, stamp
+from machine import processor_seconds, stamp
 
 PROMPT_TOKENS = 60
 OPTIONS = {"grail": {"target": "answer"}}
@@ -103,7 +103,7 @@ def measure(batch: int, tokens: int, rounds: int, size: dict) -> dict:
     calls = {"generate": generate, "learn": learn, **{name: credit_call(name) for name in sorted(CREDITS)}}
     for call in calls.values():
         call()
-    turns = [{name: seconds(call) for name, call in calls.items()} for _ in range(rounds)]
+    turns = [{name: processor_seconds(call) for name, call in calls.items()} for _ in range(rounds)]
     return {
         "machine": stamp(),
         "model": {"family": "qwen3", **size},

@@ -57,10 +57,10 @@ def table(result: Faithfulness, model: str, task: Planted) -> str:
     ]
     for name in ATTENTION_SIGNALS:
         cells = [result.auroc[name, band] for band in BANDS]
-        lines.append(f"| {name} | " + " | ".join(f"{c.value:.2f} [{c.low:.2f}, {c.high:.2f}]" for c in cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(f"{c.mean:.2f} [{c.low:.2f}, {c.high:.2f}]" for c in cells) + " |")
     for name in CONTROLS:
         cell = result.auroc[name, "none"]
-        lines.append(f"| {name} (control) | {cell.value:.2f} [{cell.low:.2f}, {cell.high:.2f}] | | | |")
+        lines.append(f"| {name} (control) | {cell.mean:.2f} [{cell.low:.2f}, {cell.high:.2f}] | | | |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,13 +14,13 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"backbone"},
+    {"backbone", "intervals"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
     {"capture", "encoding"},
     {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
     {"batch", "evaluate", "signals"},
-    {"faithfulness", "rl"},
+    {"faithfulness", "masking", "rl"},
     {"report", "doctor"},
     {"demo"},
     {"cli"},

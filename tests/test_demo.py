@@ -25,8 +25,8 @@ def test_it_trains_and_measures_the_same_problems(done):
     assert len(stages) == 4
     assert [line["step"] for line in lines if "reward" in line] == [1, 2]
     assert [line["step"] for line in lines if "held_out/accuracy" in line] == [0, 2]
-    assert result.before.n == result.after.n == result.gain.n == 24
-    assert result.gain.value == pytest.approx(result.after.value - result.before.value)
+    assert result.before.items == result.after.items == result.gain.items == 24
+    assert result.gain.mean == pytest.approx(result.after.mean - result.before.mean)
     assert len(json.loads((out / "before.json").read_text())) == 24
 
 

@@ -66,8 +66,8 @@ def test_nano_on_planted_problems():
         (name, "none") for name in CONTROLS
     }
     assert set(result.auroc) == keys
-    assert all(0 <= estimate.low <= estimate.value <= estimate.high <= 1 for estimate in result.auroc.values())
-    assert all(estimate.n == result.right for estimate in result.auroc.values())
+    assert all(0 <= estimate.low <= estimate.mean <= estimate.high <= 1 for estimate in result.auroc.values())
+    assert all(estimate.items == result.right for estimate in result.auroc.values())
 
 
 def test_a_model_that_solves_nothing():

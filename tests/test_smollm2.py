@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import flowtracer as ft
+from flowtracer.masking import MaskingCheck
 from flowtracer.models import SMOLLM2, load_model
 
 pytestmark = pytest.mark.skipif(
@@ -36,6 +37,23 @@ def test_a_trace_of_a_pretrained_model_is_that_of_its_eager_maps(tracer):
     expected = ft.compute_flow(attention_TT, *masks, implementation="reference")
     np.testing.assert_allclose(trace.flow, expected.flow_T, rtol=1e-3, atol=1e-6)
     assert trace.paths(1)[0].exact
+
+
+def test_the_answer_is_read_off_the_figures_of_the_reasoning(tracer):
+    ids = tracer.tokenizer(RESPONSE)["input_ids"]
+    figures = torch.tensor([[float(tracer.tokenizer.decode([token]).isdigit()) for token in ids]])
+
+    def by_figures(signals):
+        return signals.weighted(1 + figures)
+
+    by_figures.scores = lambda _: figures
+    share = float(figures[0, : ids.index(tracer.tokenizer("####")["input_ids"][0])].mean())
+    check = MaskingCheck(tracer.model, tracer.tokenizer, {"figures": by_figures}, shares=(share,), curves=False)
+    outcome = check.check(ft.Rollout(prompt=PROMPT, response=RESPONSE, metadata={"gold": "23"}))
+    assert (outcome.answer, outcome.correct) == ("23", True)
+    top, bottom = outcome.variants[:2]
+    assert top.log_prob_change < bottom.log_prob_change - 1
+    assert not top.correct
 
 
 def test_a_gguf_model_can_be_saved_and_loads_the_same(tracer, tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: trace, page, explain, compare, plot, train, doctor.
+"""The command line: trace, page, explain, compare, plot, mask, train, demo, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -221,6 +221,63 @@ def plot(
 
 
 @app.command()
+def mask(
+    rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
+    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, or "smollm2".')],
+    out: Annotated[Path, typer.Option(help="Folder for outcomes.jsonl and summary.json.")],
+    by: Annotated[str, typer.Option(help="Strategies that score tokens: flow,attention,entropy ...")] = "flow",
+    shares: Annotated[str, typer.Option(help="Shares of the reasoning's tokens.")] = "0.05,0.1,0.2,0.4",
+    way: Annotated[str, typer.Option(help="hide, replace or delete.")] = "hide",
+    cue: Annotated[
+        str | None, typer.Option(help=r"What asks for the answer, \n a line break; as the response.")
+    ] = None,
+    curves: Annotated[bool, typer.Option(help="Also keep the chosen tokens alone.")] = True,
+    draws: Annotated[int, typer.Option(min=1, help="Random draws at each share.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
+) -> None:
+    """Check a credit causally: hide its top tokens, its bottom ones and random ones, and answer again.
+
+    Says how many answers change and turn from right to wrong or back, with paired bootstrap intervals. Rollouts that
+    OUT already holds are not checked again.
+    """
+    from flowtracer.masking import MaskingCheck, MaskingFolder
+    from flowtracer.models import load_model
+    from flowtracer.records import read_rollouts
+    from flowtracer.report.terminal_masking import masking_tables
+    from flowtracer.trace import Skipped
+
+    records = list(read_rollouts(rollouts, limit=limit))
+    if not records:
+        raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
+    options = {"by": by, "shares": shares, "way": way, "cue": cue, "curves": curves, "draws": draws, "seed": seed}
+    with console.status(f"loading {model}"):
+        check = MaskingCheck(
+            *load_model(model, device=device, dtype=dtype),
+            by=[name.strip() for name in by.split(",")],
+            shares=parse_shares(shares),
+            way=way,
+            cue=None if cue is None else cue.replace(r"\n", "\n"),
+            curves=curves,
+            draws=draws,
+            seed=seed,
+        )
+    folder = MaskingFolder(out, {"rollouts": str(rollouts), "model": model, "dtype": dtype, **options})
+    with _progress("checking", len(records)) as progress:
+        for outcome in folder.check(check, records):
+            progress.advance(progress.task_ids[0])
+            if isinstance(outcome, Skipped):
+                progress.console.print(
+                    Text(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", style="yellow"), soft_wrap=True
+                )
+    for table in masking_tables(folder.summarise()):
+        console.print(table)
+    console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
+
+
+@app.command()
 def train(
     run_file: Annotated[Path, typer.Argument(help="TOML run file: model, task, credit, TRL's options.")],
 ) -> None:
@@ -279,7 +336,8 @@ def demo(
     console.rule(style="dim")
     accuracies = {"before": result.before.percent(), "after": result.after.percent(), "gain": result.gain.percent()}
     accuracies["minutes"] = f"{(time.perf_counter() - started) / 60:.1f}"
-    console.print(_pairs(f"greedy accuracy on {result.before.n} held-out problems, with 95 % intervals", accuracies))
+    title = f"greedy accuracy on {result.before.items} held-out problems, with 95 % intervals"
+    console.print(_pairs(title, accuracies))
 
 
 def _show_change(change: Change) -> None:
@@ -328,6 +386,14 @@ def parse_layers(text: str) -> list[int]:
         raise InputError(f'expected layers such as "10-19" or "3,5,7", got {text!r}')
     ranges = [part.split("-") for part in found.group().split(",")]
     return [layer for part in ranges for layer in range(int(part[0]), int(part[-1]) + 1)]
+
+
+def parse_shares(text: str) -> list[float]:
+    """Shares out of "0.05,0.1,0.2"."""
+    try:
+        return sorted(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f'expected shares such as "0.05,0.1,0.2", got {text!r}') from error
 
 
 def _progress(what: str, total: int | None) -> Progress:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from flowtracer.comparison import compare
 from flowtracer.errors import InputError
-from flowtracer.evaluate import Estimate, accuracy, gain, judge, respond
+from flowtracer.evaluate import accuracy, gain, judge, respond
+from flowtracer.intervals import Interval
 from flowtracer.models import load_model
 from flowtracer.report.compare_page import comparison_page
 from flowtracer.report.html import write_page
@@ -60,9 +61,9 @@ class Change:
 class Result:
     """What the demo measured."""
 
-    before: Estimate
-    after: Estimate
-    gain: Estimate
+    before: Interval
+    after: Interval
+    gain: Interval
     change: Change | None
     """None if no problem went from wrong to right with an answer to trace in both responses."""
 

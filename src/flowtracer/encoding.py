@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from flowtracer.errors import InputError, TraceError
 from flowtracer.offsets import token_offsets
 from flowtracer.shapes import ndarray
+
+Messages = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,31 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def prompt_text(tokenizer: Any, prompt: str | Messages) -> tuple[str, bool]:
+    """A prompt as the one text that a model reads, and whether a chat template made it.
+
+    Raises:
+        InputError: Messages, and a tokenizer without a chat template.
+        TraceError: Messages that the template does not take.
+    """
+    if isinstance(prompt, str):
+        return prompt, False
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
+            "pass the text that the model was given"
+        )
+    from jinja2 import TemplateError
+
+    messages = [dict(message) for message in prompt]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        message = f"expected messages that the model's chat template takes, got {error}; see which roles it allows"
+        raise TraceError("bad_messages", message) from error
+    return text, True
 
 
 def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:

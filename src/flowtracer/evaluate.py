@@ -8,35 +8,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from flowtracer.errors import InputError
+from flowtracer.intervals import Interval, paired_difference, share_interval
 from flowtracer.tasks import Problem, Task, Verdict
-
-Z95 = 1.959964
-"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
-
-_RESAMPLES = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    """Observations that it rests on."""
-
-    def percent(self) -> str:
-        """As in "52.4 % [48.0, 56.7]"."""
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 def respond(
@@ -103,27 +82,15 @@ def judge(task: Task, problems: Sequence[Problem], responses: Sequence[str]) -> 
     return [task.verify(problem, response) for problem, response in zip(problems, responses, strict=True)]
 
 
-def accuracy(correct: Sequence[bool]) -> Estimate:
-    """Share of right answers, with Wilson's interval, which holds near 0 and 1 too."""
-    n = len(correct)
-    if not n:
+def accuracy(correct: Sequence[bool]) -> Interval:
+    """Share of right answers."""
+    if not len(correct):
         raise InputError("expected at least one judged response, got none")
-    share = sum(correct) / n
-    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
-    return Estimate(value=share, low=centre - half, high=centre + half, n=n)
+    return share_interval(correct)
 
 
-def gain(before: Sequence[bool], after: Sequence[bool], *, seed: int = 0) -> Estimate:
-    """Difference of two accuracies on the same problems, with the paired bootstrap's interval."""
+def gain(before: Sequence[bool], after: Sequence[bool]) -> Interval:
+    """Difference of two accuracies on the same problems, paired."""
     if len(before) != len(after) or not len(before):
         raise InputError(f"expected verdicts on the same problems, got {len(before)} and {len(after)}")
-    return bootstrap_mean(np.asarray(after, dtype=float) - np.asarray(before, dtype=float), seed=seed)
-
-
-def bootstrap_mean(values: np.ndarray, *, seed: int = 0) -> Estimate:
-    """Mean of independent values with its percentile bootstrap interval."""
-    rng = np.random.default_rng(seed)
-    means = np.array([rng.choice(values, len(values)).mean() for _ in range(_RESAMPLES)])
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(value=float(values.mean()), low=float(low), high=float(high), n=len(values))
+    return paired_difference(np.asarray(after, dtype=float), np.asarray(before, dtype=float))

@@ -25,8 +25,8 @@ from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader
 from flowtracer.encoding import encode_text
 from flowtracer.errors import InputError
-from flowtracer.evaluate import Estimate, bootstrap_mean
 from flowtracer.flow import compute_flow
+from flowtracer.intervals import Interval, mean_interval
 from flowtracer.shapes import Bool, Float
 from flowtracer.tasks import Problem, WorkedTask
 
@@ -96,7 +96,7 @@ CONTROLS: dict[str, Signal] = {"position": position, "random": noise}
 class Faithfulness:
     """AUROC of every signal, by band of layers; controls stand under the band "none"."""
 
-    auroc: Mapping[tuple[str, str], Estimate]
+    auroc: Mapping[tuple[str, str], Interval]
     """By (signal, band)."""
     problems: int
     right: int
@@ -132,7 +132,7 @@ def faithfulness(
     if not right:
         raise InputError(f"expected a model that concludes some of {len(problems)} problems rightly, got none right")
     return Faithfulness(
-        auroc={key: bootstrap_mean(np.array(values), seed=seed) for key, values in scores.items()},
+        auroc={key: mean_interval(np.array(values), seed=seed) for key, values in scores.items()},
         problems=len(problems),
         right=right,
     )

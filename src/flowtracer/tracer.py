@@ -11,7 +11,7 @@ alone. A rollout that cannot be traced becomes a `Skipped` with a named reason a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor
 from flowtracer.answer import Answer, CharSpan, Miss, locate_answer, split_steps
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader, Heads
-from flowtracer.encoding import EncodedText, encode_sampled, encode_text, is_unicode
+from flowtracer.encoding import EncodedText, Messages, encode_sampled, encode_text, is_unicode, prompt_text
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import (
     EdgeSummary,
@@ -38,8 +38,6 @@ from flowtracer.models import load_model
 from flowtracer.offsets import tokens_overlapping
 from flowtracer.shapes import ndarray
 from flowtracer.trace import Rollout, Skipped, Span, Trace, no_heads
-
-Messages = Sequence[Mapping[str, str]]
 
 
 class Tracer:
@@ -175,31 +173,13 @@ class Tracer:
         return encoded
 
     def _encode_text(self, rollout: Rollout) -> EncodedText:
-        prompt_text, templated = self._prompt_text(rollout.prompt)
-        if not is_unicode(prompt_text + rollout.response):
+        asked, templated = prompt_text(self.tokenizer, rollout.prompt)
+        if not is_unicode(asked + rollout.response):
             raise TraceError(
                 "invalid_unicode",
                 "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
             )
-        return encode_text(self.tokenizer, prompt_text, rollout.response, special_tokens=not templated)
-
-    def _prompt_text(self, prompt: str | Messages) -> tuple[str, bool]:
-        if isinstance(prompt, str):
-            return prompt, False
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise InputError(
-                "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
-                "pass the text that the model was given"
-            )
-        from jinja2 import TemplateError
-
-        messages = [dict(message) for message in prompt]
-        try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            message = f"expected messages that the model's chat template takes, got {error}; see which roles it allows"
-            raise TraceError("bad_messages", message) from error
-        return text, True
+        return encode_text(self.tokenizer, asked, rollout.response, special_tokens=not templated)
 
     def _user_span(self, prompt: str | Messages, text: EncodedText) -> Span:
         if isinstance(prompt, str):

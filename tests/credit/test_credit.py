@@ -84,6 +84,13 @@ def test_random_is_reproducible_by_seed_and_independent_of_the_batch():
     assert ((first > 1).sum(-1) == 8).all()
 
 
+def test_random_draws_do_not_depend_on_the_width_of_the_batch():
+    credit = make_credit("random")
+    narrow = credit.scores(Signals(mask_BR=full_mask(20), advantages_B=torch.ones(1), seeds_B=(8,)))
+    wide = credit.scores(Signals(mask_BR=full_mask(20, 90)[:1], advantages_B=torch.ones(1), seeds_B=(8,)))
+    assert torch.equal(wide[:, :20], narrow)
+
+
 def test_uniform_is_one_everywhere():
     assert (ft.credit_weights("uniform", full_mask(3, 8)) == 1).all()
 

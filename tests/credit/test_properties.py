@@ -18,7 +18,8 @@ BOOSTS = {
     *("random", "position", "shuffled", "flow", "entropy", "attention", "local", "global", "gradient"),
     *("correlation", "attention_entropy"),
 }
-LENGTHS = st.lists(st.integers(1, 14), min_size=1, max_size=5)
+# A response whose tokens are all masked, as a truncated one's may be, counts none.
+LENGTHS = st.lists(st.integers(0, 14), min_size=1, max_size=5).filter(any)
 SEED = st.integers(0, 2**20)
 
 
@@ -67,9 +68,6 @@ def test_padding_changes_nothing(name, lengths, seed):
         return value if value.ndim == 1 else torch.nn.functional.pad(value, (0, 3), value=fill)
 
     padded = change_tensors(signals, pad)
-    if name in ("random", "shuffled"):  # their draws are by width; a longer draw begins with the shorter one
-        first = torch.rand(5, generator=torch.Generator().manual_seed(1))
-        assert torch.equal(torch.rand(9, generator=torch.Generator().manual_seed(1))[:5], first)
     wide_BR = make_credit(name)(padded)[:, :-3]
     torch.testing.assert_close(wide_BR[signals.mask_BR], make_credit(name)(signals)[signals.mask_BR])
 
@@ -117,13 +115,13 @@ def test_factors_whose_mean_is_promised(lengths, seed):
     signals = replace(random_signals(lengths, seed), advantages_B=torch.ones(len(lengths)))
     oar_BR = make_credit("oar")(signals)
     coupled_BR, global_BR = make_credit("coupled")(signals), make_credit("global")(signals)
-    for row, n in enumerate(lengths):
+    for row, n in [(row, n) for row, n in enumerate(lengths) if n]:
         assert float(oar_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
         assert float(coupled_BR[row, :n].mean()) == pytest.approx(float(global_BR[row, :n].mean()), abs=1e-5)
     kept_BR = make_credit("entropy_8020")(signals)
     assert float(kept_BR[signals.mask_BR].mean()) == pytest.approx(1, abs=1e-5)
     moved_BR = make_credit("likelihood_gain")(signals)
-    for row, n in enumerate(lengths):
+    for row, n in [(row, n) for row, n in enumerate(lengths) if n]:
         assert float(moved_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
 
 

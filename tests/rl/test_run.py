@@ -74,6 +74,15 @@ def test_a_run_trains_logs_saves_and_resumes(model, tmp_path):
         assert name in lines[0]
 
 
+@pytest.mark.parametrize(("name", "option"), [("progress", "weight = 1.0"), ("local", "layers = [1, 2]")])
+def test_a_run_file_names_any_strategy(model, tmp_path, name, option):
+    text = RUN.format(model=model, out=tmp_path / "out", steps=1).replace('name = "flow"', f'name = "{name}"')
+    text = text.replace('gamma = 2.0\nat = "prediction"', option)
+    seen = []
+    train(read_run_file(write(tmp_path, text)), on_log=seen.append)
+    assert seen[0]["credit/mean_factor"] >= 0
+
+
 def test_options_reach_the_trainer(model, tmp_path):
     run = read_run_file(write(tmp_path, RUN.format(model=model, out=tmp_path, steps=2)))
     arguments = training_arguments(run)

@@ -7,8 +7,8 @@
    the response's advantage as a whole stays what it was.
 
 Steps 1 to 4 are the source's. Not public: `lambda` (0.5 is our own choice; below 1 no token's advantage changes sign),
-how the answer is revealed (`signals/gold.py`), and whether 2 is centred by response (our reading). Responses without
-a gold answer have `r = 0`.
+how the answer is revealed (`signals/gold.py`), and whether 2 is centred and 3 balanced by response (our reading).
+Responses without a gold answer have `r = 0`.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def _evaluation_callback(trainer: Any, section: EvaluationSection, task: Task) -
         )
         measured = accuracy([verdict.correct for verdict in judge(task, problems, responses)])
         logs = {
-            "held_out/accuracy": measured.value,
+            "held_out/accuracy": measured.mean,
             "held_out/low": measured.low,
             "held_out/high": measured.high,
             "held_out/characters": sum(map(len, responses)) / len(responses),

@@ -139,8 +139,8 @@ class FlowGRPOTrainer(GRPOTrainer):
             prompt_mask_BP=out["prompt_mask"],
             response_ids_BR=out["completion_ids"],
             response_mask_BR=out["completion_mask"],
-            prompts=[row["prompt"] for row in inputs],
-            golds=[row["gold"] for row in inputs] if "gold" in inputs[0] else None,
+            prompts=[row.get("prompt", "") for row in inputs],  # an environment may write its own
+            golds=[_text_or_none(row["gold"]) for row in inputs] if "gold" in inputs[0] else None,
         )
         fields, misses = self._reader.read(sampled, seeds_B)
         if "group" in self._reader.needs:
@@ -237,6 +237,10 @@ class FlowGRPOTrainer(GRPOTrainer):
         means = self.accelerator.gather(values[None]).mean(0).tolist()
         for name, value in zip(metrics, means, strict=True):
             self._metrics["train"][name].append(value)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 _MISSES = ("no_answer", "empty_answer", "unclosed_box", "empty_response", "no_flow")

@@ -50,7 +50,10 @@ class LogitReader:
         with evaluating(self.model), torch.no_grad():
             expected = self.model(input_ids=ids, use_cache=False).logits.float()
             got = self.logits(self.hidden({"input_ids": ids}))
-        if got.shape != expected.shape or not torch.allclose(got, expected, rtol=1e-2, atol=1e-2):
+        # Half precision rounds scale and cap on its own way.
+        tolerance = 1e-3 if embeddings.weight.dtype == torch.float32 else 5e-2
+        close = got.shape == expected.shape and (got - expected).abs().max() <= tolerance * expected.abs().max()
+        if not close:
             raise CaptureError(
                 f"expected the logits of {type(self.model).__name__} to follow from its last hidden states and its LM "
                 "head, got others: its head does something that FlowTracer does not know; please report the model"

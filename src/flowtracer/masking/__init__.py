@@ -1,0 +1,26 @@
+"""The causal check: hide chosen tokens of the reasoning from all later ones, answer again, and count what changed."""
+
+from flowtracer.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome, first_number, same_answer
+from flowtracer.masking.folder import MaskingFolder
+from flowtracer.masking.rerun import WAYS, Reply, Rereader
+from flowtracer.masking.summary import Curve, MaskingSummary, Row, summarise
+from flowtracer.masking.variants import Variant, choose_variants
+
+__all__ = [
+    "SHARES",
+    "WAYS",
+    "Curve",
+    "MaskingCheck",
+    "MaskingFolder",
+    "MaskingSummary",
+    "Outcome",
+    "Reply",
+    "Rereader",
+    "Row",
+    "Variant",
+    "VariantOutcome",
+    "choose_variants",
+    "first_number",
+    "same_answer",
+    "summarise",
+]
