@@ -9,6 +9,8 @@ from flowtracer.demo import Scale, run_demo
 from flowtracer.errors import InputError
 from flowtracer.trace import load_trace
 
+pytestmark = pytest.mark.filterwarnings("default::FutureWarning", "default::UserWarning", "default::DeprecationWarning")
+
 SMALL = Scale(steps=2, problems=24)
 
 

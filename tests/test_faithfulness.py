@@ -57,7 +57,7 @@ def test_bands_tile_the_layers():
 
 def test_nano_on_planted_problems():
     model, tokenizer = load_model("nano")
-    task = Planted(chains=2, length=2)
+    task = Planted(chains=2, length=3)
     seen = []
     result = faithfulness(model, tokenizer, task, task.problems("test", 30), on_problem=lambda: seen.append(1))
     assert len(seen) == result.problems == 30
