@@ -65,7 +65,7 @@ def main() -> None:
 @app.command()
 def trace(
     rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
-    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, or "smollm2".')],
+    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
     out: Annotated[Path, typer.Option(help="Folder for traces, tokens.parquet and summary.json.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
     layers: Annotated[str | None, typer.Option(help='Decoder layers, as "10-19" or "3,5"; middle third.')] = None,
@@ -223,7 +223,7 @@ def plot(
 @app.command()
 def mask(
     rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
-    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, or "smollm2".')],
+    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
     out: Annotated[Path, typer.Option(help="Folder for outcomes.jsonl and summary.json.")],
     by: Annotated[str, typer.Option(help="Strategies that score tokens: flow,attention,entropy ...")] = "flow",
     shares: Annotated[str, typer.Option(help="Shares of the reasoning's tokens.")] = "0.05,0.1,0.2,0.4",
