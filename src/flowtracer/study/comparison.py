@@ -58,7 +58,7 @@ class Comparison:
     seeds: Sequence[int]
     steps: int
     epochs: float
-    """Times that each training problem was sampled from."""
+    """Passes over the training problems."""
     evaluated_N: Float[ndarray, " N"]
     """Steps after which held-out accuracy was measured."""
     problems: int

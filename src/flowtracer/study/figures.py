@@ -23,13 +23,12 @@ _STYLES = [(colour, dash) for dash in ("-", "--", ":") for colour in _COLOURS]
 
 def table(comparison: Comparison) -> str:
     """The comparison in Markdown."""
-    count = len(comparison.seeds)
     starts = {round(float(row.accuracies_SN[:, 0].mean()), 4) for row in comparison.rows}
     lines = [
         f"# {comparison.study}",
         "",
-        f"Greedy accuracy on {comparison.problems} held-out problems after {comparison.steps} steps, each training "
-        f"problem sampled from {comparison.epochs:.3g} times, {count} seeds; "
+        f"Greedy accuracy on {comparison.problems} held-out problems after {comparison.steps} steps "
+        f"({comparison.epochs:.3g} passes over the training problems), {_seeds(comparison)}; "
         f"before training {' and '.join(f'{100 * start:.1f} %' for start in sorted(starts))}. "
         "Mean and 95 % interval over seeds (Student); differences are paired by seed, p is Holm's.",
         "",
@@ -84,7 +83,7 @@ def _draw_curves(axes: Axes, comparison: Comparison) -> None:
         if len(comparison.seeds) > 1:
             axes.fill_between(comparison.evaluated_N, low, high, color=colour, alpha=0.08, linewidth=0)
     axes.set(xlabel="GRPO steps", ylabel="held-out accuracy, greedy (%)")
-    axes.set_title(f"{comparison.study}: mean of {len(comparison.seeds)} seeds, 95 % interval")
+    axes.set_title(f"{comparison.study}: mean of {_seeds(comparison)}, 95 % interval")
 
 
 def _draw_differences(axes: Axes, comparison: Comparison) -> None:
@@ -111,6 +110,11 @@ def _draw_difference(axes: Axes, place: int, row: Row, base: Row, colour: str) -
     if found is not None and not math.isnan(found.low):
         axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=1.2)
         axes.plot(100 * found.mean, place, "D", color=colour, markersize=4)
+
+
+def _seeds(comparison: Comparison) -> str:
+    count = len(comparison.seeds)
+    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def _percent(interval: Interval, *, sign: bool = False) -> str:
