@@ -22,7 +22,7 @@ LEVELS = [
     {"batch", "evaluate", "signals"},
     {"faithfulness", "masking", "rl"},
     {"report", "doctor"},
-    {"demo"},
+    {"demo", "study"},
     {"cli"},
 ]
 RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method
