@@ -1,0 +1,154 @@
+"""docs/benchmarks.md and its picture out of benchmarks/results/*.json.
+
+python benchmarks/report.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flowtracer.report.style import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, styled
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def main() -> None:
+    """Write the page and the picture."""
+    trace, solve, scaling = (read(name) for name in ("trace_cost", "flow_solve", "scaling"))
+    parts = [
+        "# Benchmarks",
+        "`make bench` measures all of this again and rewrites this page. Both sides of a ratio run in turns within one "
+        "process; times are medians.",
+        "![Seconds over tokens: a trace beside a forward and beside all maps; the solve beside general solvers]"
+        "(benchmarks.svg)",
+        *trace_section(trace),
+        *solve_section(solve),
+        *scaling_section(scaling),
+    ]
+    (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
+    with styled():
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        draw_trace(left, trace)
+        draw_solve(right, solve)
+        figure.savefig(DOCS / "benchmarks.svg")
+
+
+def read(name: str) -> dict[str, Any]:
+    """One result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with numbers on the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine(result: dict[str, Any]) -> str:
+    """Where it was measured."""
+    stamp = result["machine"]
+    place = stamp["gpu"] or f"{stamp['processor']}, {result['threads']} of {stamp['cores']} cores"
+    return f"{place}; torch {stamp['torch']}, transformers {stamp['transformers']}; {stamp['date']}."
+
+
+def trace_section(result: dict[str, Any]) -> list[str]:
+    """A whole trace beside a forward and beside all maps."""
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        times, over, peaks = row["seconds"], row["trace_over"], row["peak_bytes"]
+        ways = ("plain forward", "trace", "obvious way")
+        return [
+            f"{row['length']:,}",
+            *(f"{times[name]:.2f}" if name in times else "-" for name in ways),
+            *(f"{over[name]:.2f}" if name in over else "-" for name in ("plain forward", "obvious way")),
+            f"{row['parts_of_trace']['solve'] / times['trace']:.2%}",
+            *(f"{peaks[name] / 2**20:,.0f}" if peaks.get(name) is not None else "-" for name in ways),
+        ]
+
+    header = ("tokens", "plain, s", "trace, s", "obvious, s", "trace / plain", "trace / obvious", "solve / trace")
+    grown = ", ".join(f"{name} {slope:.2f}" for name, slope in result["growth"].items())
+    return [
+        "## A whole trace",
+        f"{result['model']}. *Plain* is a forward with LM head. A *trace* is the truncated forward, attention, flow, "
+        "edges, fans and heads. The *obvious way* is `output_attentions=True` on eager attention and numpy loops; a dash "
+        "where its maps do not fit. Memory is the peak above the resting process, in MiB.",
+        markdown([*header, "plain, MiB", "trace, MiB", "obvious, MiB"], map(cells, result["lengths"])),
+        f"Exponents of growth from 1,024 tokens on: {grown}.",
+        machine(result),
+    ]
+
+
+def solve_section(result: dict[str, Any]) -> list[str]:
+    """The solve beside general solvers."""
+    names = list(result["lengths"][0]["seconds"])
+
+    def cell(times: dict[str, float], name: str) -> str:
+        if name not in times:
+            return "-"
+        times_as_long = f" ({times[name] / times['panels']:,.0f} x)" if name != "panels" else ""
+        return f"{1000 * times[name]:,.1f}{times_as_long}"
+
+    rows = ([f"{row['length']:,}", *(cell(row["seconds"], name) for name in names)] for row in result["lengths"])
+    return [
+        "## The solve alone",
+        "Milliseconds for reach and flow of one matrix, and how many times what the panels take. `networkx` is maximum "
+        "flow by Edmonds and Karp, as in Abnar and Zuidema's attention flow: one number, where the others give every "
+        "token's share. A dash where it would take more than a minute.",
+        markdown(["tokens", *names], rows),
+        machine(result),
+    ]
+
+
+def scaling_section(result: dict[str, Any]) -> list[str]:
+    """Many traces together."""
+    rows = (
+        [
+            row["rollouts"],
+            str(row["together"]),
+            f"{row['milliseconds_a_trace']:.1f}",
+            f"{row['alone_over_together']:.1f}",
+        ]
+        for row in result["rows"]
+    )
+    return [
+        "## Many together",
+        "nano, texts of about a hundred tokens: milliseconds a trace.",
+        markdown(["rollouts", "together", "ms a trace", "times as fast as alone"], rows),
+        machine(result),
+    ]
+
+
+def draw_trace(axes: Axes, result: dict[str, Any]) -> None:
+    """Seconds over tokens."""
+    looks = {
+        "plain forward": (INK, "forward"),
+        "trace": (BLUE, "trace"),
+        "obvious way": (VERMILLION, "all maps, numpy"),
+    }
+    for name, (colour, label) in looks.items():
+        points = [(row["length"], row["seconds"][name]) for row in result["lengths"] if name in row["seconds"]]
+        axes.loglog(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
+    axes.set(title=f"A whole trace, {result['model']}", xlabel="tokens", ylabel="seconds")
+    axes.legend()
+
+
+def draw_solve(axes: Axes, result: dict[str, Any]) -> None:
+    """Milliseconds over tokens."""
+    colours = {"panels": BLUE, "reference": INK, "torch.linalg": ORANGE, "scipy sparse": GREEN, "networkx": VERMILLION}
+    for name, colour in colours.items():
+        points = [(row["length"], 1000 * row["seconds"][name]) for row in result["lengths"] if name in row["seconds"]]
+        axes.loglog(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=name)
+    axes.set(title="The solve alone", xlabel="tokens", ylabel="milliseconds")
+    axes.legend()
+
+
+if __name__ == "__main__":
+    main()
