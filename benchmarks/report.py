@@ -78,8 +78,8 @@ def trace_section(result: dict[str, Any]) -> list[str]:
     return [
         "## A whole trace",
         f"{result['model']}. *Plain* is a forward with LM head. A *trace* is the truncated forward, attention, flow, "
-        "edges, fans and heads. The *obvious way* is `output_attentions=True` on eager attention and numpy loops; a dash "
-        "where its maps do not fit. Memory is the peak above the resting process, in MiB.",
+        "edges, fans and heads. The *obvious way* is `output_attentions=True` on eager attention and numpy loops; a "
+        "dash where its maps do not fit. Memory is the peak above the resting process, in MiB.",
         markdown([*header, "plain, MiB", "trace, MiB", "obvious, MiB"], map(cells, result["lengths"])),
         f"Exponents of growth from 1,024 tokens on: {grown}.",
         machine(result),
@@ -128,14 +128,10 @@ def scaling_section(result: dict[str, Any]) -> list[str]:
 
 def draw_trace(axes: Axes, result: dict[str, Any]) -> None:
     """Seconds over tokens."""
-    looks = {
-        "plain forward": (INK, "forward"),
-        "trace": (BLUE, "trace"),
-        "obvious way": (VERMILLION, "all maps, numpy"),
-    }
-    for name, (colour, label) in looks.items():
+    colours = {"plain forward": INK, "trace": BLUE, "obvious way": VERMILLION}
+    for name, colour in colours.items():
         points = [(row["length"], row["seconds"][name]) for row in result["lengths"] if name in row["seconds"]]
-        axes.loglog(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
+        axes.loglog(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=name)
     axes.set(title=f"A whole trace, {result['model']}", xlabel="tokens", ylabel="seconds")
     axes.legend()
 
