@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from flowtracer.masking import with_hub_effects
 from flowtracer.records import read_rollouts
 from flowtracer.trace import Rollout, Trace
 from flowtracer.tracer import Tracer
@@ -36,7 +37,7 @@ def traces(model: str) -> dict[str, Trace]:
         raise SystemExit(f"expected a trace of {chosen.id}, got {short}")
     known = {"is_correct": True, "reward": 1.0}
     return {
-        "short": short,
+        "short": with_hub_effects(tracer.model, short),
         "1k": made_trace(*sums(58), answer=3, metadata={"id": "sums-1k", **known}),
         "8k": made_trace(*sums(440), answer=4, metadata={"id": "sums-8k", **known}),
     }
@@ -59,7 +60,7 @@ def main() -> None:
             for screen, (width, height) in SCREENS.items():
                 for theme in ("light", "dark"):
                     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
-                    page.goto(file.as_uri())
+                    page.goto(file.resolve().as_uri())
                     page.wait_for_selector("html[data-ready]", state="attached")
                     page.wait_for_timeout(300)  # the first frame after the data are in
                     page.screenshot(path=options.out / f"{name}-{screen}-{theme}.png")

