@@ -71,7 +71,7 @@ def judge(scores_R: Float[ndarray, " R"], case: Case) -> Judgement:
     )
 
 
-def auroc(needed: Float[ndarray, " N"], distractors: Float[ndarray, " D"]) -> float:
+def auroc(needed: np.ndarray, distractors: np.ndarray) -> float:
     """Chance that one of the needed scores exceeds one of the distractors', ties counting half."""
     difference_ND = np.subtract.outer(needed, distractors)
     return float(((difference_ND > 0) + 0.5 * (difference_ND == 0)).mean())
