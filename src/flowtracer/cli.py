@@ -315,6 +315,7 @@ def train(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, responses, traces and pages.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option(help="A few steps, to see every part move in less than a minute.")] = False,
+    seed: Annotated[int, typer.Option(help="Of training.")] = 0,
 ) -> None:
     """Train a small model with flow credit, measure what it gained, and trace how its reasoning changed.
 
@@ -337,13 +338,17 @@ def demo(
                 live.enter_context(view)
             view.add(line)
 
-        result = run_demo(folder, scale=QUICK if quick else FULL, on_stage=on_stage, on_log=on_log)
+        result = run_demo(folder, scale=QUICK if quick else FULL, seed=seed, on_stage=on_stage, on_log=on_log)
     if result.change is None:
         console.print("no problem went from wrong to right")
     else:
         _show_change(result.change)
     console.rule(style="dim")
-    accuracies = {"before": result.before.percent(), "after": result.after.percent(), "gain": result.gain.percent()}
+    accuracies = {
+        "before": result.before.percent(),
+        "after": result.after.percent(),
+        "gain": result.gain.percent("points"),
+    }
     accuracies["minutes"] = f"{(time.perf_counter() - started) / 60:.1f}"
     title = f"greedy accuracy on {result.before.items} held-out problems, with 95 % intervals"
     console.print(_pairs(title, accuracies))
