@@ -3,7 +3,8 @@
     python experiments/faithfulness.py --problems 300
 
 Planted problems as nano knows them, harder ones, and Countdown; tables to `results/faithfulness_TASK.json` and `.md`.
-Other models and tasks: `flowtracer faithfulness`.
+Beside the strategies with their default options stands flow that ends where the answer is predicted, in the middle
+layers and in the early ones. Other models and tasks: `flowtracer faithfulness`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from rich import box
 from rich.console import Console
 from rich.progress import Progress
 
-from flowtracer.faithfulness import Faithfulness, faithfulness
+from flowtracer.credit import make_credit
+from flowtracer.faithfulness import Faithfulness, faithfulness, strategies_by_name
+from flowtracer.faithfulness.bands import layer_bands
 from flowtracer.models import load_model
 from flowtracer.report.terminal_faithfulness import faithfulness_tables
 from flowtracer.tasks import Countdown, Planted, WorkedTask
@@ -43,6 +46,11 @@ def main() -> None:
     from machine import stamp
 
     model, tokenizer = load_model(options.model)
+    early = list(layer_bands(model.config.num_hidden_layers)["early"])
+    strategies = strategies_by_name() | {
+        "flow at prediction": make_credit("flow", {"at": "prediction"}),
+        "flow at prediction, early": make_credit("flow", {"at": "prediction", "layers": early}),
+    }
     for name in options.tasks.split(","):
         task = TASKS[name]
         problems = task.problems("test", options.problems)
@@ -53,6 +61,7 @@ def main() -> None:
                 tokenizer,
                 task,
                 problems,
+                strategies=strategies,
                 bands=True,
                 on_problems=lambda done, bar=bar, progress=progress: progress.advance(bar, done),
             )
