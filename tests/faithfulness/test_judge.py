@@ -64,7 +64,8 @@ def test_intervals_are_over_the_problems_that_something_was_said_about():
     flow, grail = Key(name="flow", by="score"), Key(name="grail", by="score")
     one = Judgement(steps=1.0, step_means=0.5, tokens=0.5)
     other = Judgement(steps=0.0, step_means=0.5, tokens=1.0)
-    rows = summarise([{flow: one}, {flow: other, grail: one}])
-    assert [(row.key.name, row.steps.items) for row in rows] == [("flow", 2), ("grail", 1)]
+    silent = Key(name="flow", by="credit")
+    rows = summarise([{flow: one}, {flow: other, grail: one}, {silent: one}])
+    assert [(row.key.name, row.steps.items) for row in rows] == [("flow", 2), ("flow", 1), ("grail", 1)]
     assert (rows[0].steps.mean, rows[0].tokens.mean) == (0.5, 0.75)
     assert (rows[0].steps.low, rows[0].steps.high) == (0.0, 1.0)
