@@ -78,7 +78,7 @@ def auroc(needed: np.ndarray, distractors: np.ndarray) -> float:
 
 
 def summarise(found: Sequence[Found], *, seed: int = 0) -> list[Row]:
-    """Intervals over problems, in the order of names; a name may be silent on the first problems and keeps its place."""
+    """Intervals over problems, in the order of names: one that is silent on the first problem keeps its place."""
     keys = list(dict.fromkeys(key for of_problem in found for key in of_problem))
     names = list(dict.fromkeys(key.name for key in keys))
     keys.sort(key=lambda key: names.index(key.name))
