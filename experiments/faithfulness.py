@@ -1,67 +1,87 @@
-"""Is the picture true? AUROC of signals for needed against distractor steps, on planted problems that nano solves.
+"""Is the picture true? Every strategy and signal against planted truth, with nano.
 
-    python experiments/planted_truth.py --problems 400
+    python experiments/faithfulness.py --problems 300
 
-Writes `results/planted_truth.json` and `.md`: every signal by band of layers, with bootstrap intervals over problems.
+Planted problems as nano knows them, harder ones, and Countdown; tables to `results/faithfulness_TASK.json` and `.md`.
+Beside the strategies with their default options stands flow that ends where the answer is predicted, in the middle
+layers and in the early ones. Other models and tasks: `flowtracer faithfulness`.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from rich.progress import track
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
 
-from flowtracer.faithfulness import ATTENTION_SIGNALS, CONTROLS, Faithfulness, faithfulness
+from flowtracer.credit import make_credit
+from flowtracer.faithfulness import Faithfulness, faithfulness, strategies_by_name
+from flowtracer.faithfulness.bands import layer_bands
 from flowtracer.models import load_model
-from flowtracer.tasks import Planted
+from flowtracer.report.terminal_faithfulness import faithfulness_tables
+from flowtracer.tasks import Countdown, Planted, WorkedTask
 
 RESULTS = Path(__file__).with_name("results")
-BANDS = ("early", "middle", "late", "all")
+TASKS: dict[str, WorkedTask] = {
+    "planted": Planted(chains=2, length=3),
+    "planted_long": Planted(chains=2, length=4),
+    "planted_wide": Planted(chains=3, length=4),
+    "countdown": Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=20, max_target=100),
+}
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Judge, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--problems", type=int, default=400)
-    parser.add_argument("--chains", type=int, default=2)
-    parser.add_argument("--length", type=int, default=3)
+    parser.add_argument("--problems", type=int, default=300)
+    parser.add_argument("--tasks", default=",".join(TASKS))
     options = parser.parse_args()
     from machine import stamp
 
-    task = Planted(chains=options.chains, length=options.length)
-    problems = task.problems("test", options.problems)
-    steps = iter(track(problems, "judging"))
-    result = faithfulness(*load_model(options.model), task, problems, on_problem=lambda: next(steps))
-    text = table(result, options.model, task)
-    print(text)
-    rows = [{"signal": name, "band": band, **asdict(value)} for (name, band), value in result.auroc.items()]
-    document = {"machine": stamp(), "options": vars(options), "problems": result.problems, "right": result.right}
-    (RESULTS / "planted_truth.json").write_text(json.dumps(document | {"rows": rows}, indent=1) + "\n")
-    (RESULTS / "planted_truth.md").write_text(text)
+    model, tokenizer = load_model(options.model)
+    early = list(layer_bands(model.config.num_hidden_layers)["early"])
+    strategies = strategies_by_name() | {
+        "flow at prediction": make_credit("flow", {"at": "prediction"}),
+        "flow at prediction, early": make_credit("flow", {"at": "prediction", "layers": early}),
+    }
+    for name in options.tasks.split(","):
+        task = TASKS[name]
+        problems = task.problems("test", options.problems)
+        with Progress() as progress:
+            bar = progress.add_task(name, total=len(problems))
+            result = faithfulness(
+                model,
+                tokenizer,
+                task,
+                problems,
+                strategies=strategies,
+                bands=True,
+                on_problems=lambda done, bar=bar, progress=progress: progress.advance(bar, done),
+            )
+        text = markdown(result)
+        document = {"model": options.model, "task": repr(task), "machine": stamp(), **result.to_dict()}
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"faithfulness_{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        (RESULTS / f"faithfulness_{name}.md").write_text(f"# {task!r}\n\n{text}")
+        print(text)
 
 
-def table(result: Faithfulness, model: str, task: Planted) -> str:
-    """AUROC by signal and band, in Markdown."""
-    lines = [
-        f"AUROC of needed against distractor steps, {model} on planted problems with {task.chains} chains of "
-        f"{task.length}: mean over the {result.right} of {result.problems} that it concludes rightly, 95 % interval.",
-        "",
-        f"| signal | {' | '.join(BANDS)} |",
-        "|---|" + "---|" * len(BANDS),
-    ]
-    for name in ATTENTION_SIGNALS:
-        cells = [result.auroc[name, band] for band in BANDS]
-        lines.append(f"| {name} | " + " | ".join(f"{c.mean:.2f} [{c.low:.2f}, {c.high:.2f}]" for c in cells) + " |")
-    for name in CONTROLS:
-        cell = result.auroc[name, "none"]
-        lines.append(f"| {name} (control) | {cell.mean:.2f} [{cell.low:.2f}, {cell.high:.2f}] | | | |")
-    return "\n".join(lines) + "\n"
+def markdown(result: Faithfulness) -> str:
+    """The tables that `flowtracer faithfulness` prints."""
+    text = io.StringIO()
+    for table in faithfulness_tables(result):
+        table.box = box.MARKDOWN
+        title, table.title = table.title, None
+        text.write(f"{title}\n")
+        Console(file=text, width=200).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ LEVELS = [
     {"batch", "evaluate", "signals"},
     {"faithfulness", "masking", "rl"},
     {"report", "doctor"},
-    {"demo", "study"},
+    {"console", "demo", "study"},
+    {"cli_faithfulness"},
     {"cli"},
 ]
 RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method
@@ -37,7 +38,7 @@ NEVER = {
     ("trace", "torch"),
     ("backbone", "torch"),
 }
-ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py"}, "reasoning_gym": {"tasks/base.py"}}
+ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py", "cli_faithfulness.py"}, "reasoning_gym": {"tasks/base.py"}}
 
 
 def imports():

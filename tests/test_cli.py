@@ -204,7 +204,7 @@ def test_doctor(model):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["train"], ["doctor"]]
+    "command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["faithfulness"], ["train"], ["doctor"]]
 )
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})

@@ -1,4 +1,4 @@
-"""The command line: trace, page, explain, compare, plot, mask, train, demo, doctor.
+"""The command line: trace, page, explain, compare, plot, mask, faithfulness, train, demo, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from flowtracer.cli_faithfulness import faithfulness
 from flowtracer.errors import FlowTracerError, InputError
 
 if TYPE_CHECKING:
@@ -280,6 +281,9 @@ def mask(
     for table in masking_tables(folder.summarise()):
         console.print(table)
     console.print(Text(f"written to {out}", style="dim"), soft_wrap=True)
+
+
+app.command()(faithfulness)
 
 
 @app.command()

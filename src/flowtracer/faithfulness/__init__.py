@@ -11,7 +11,7 @@ solution's line is the last, it is at 1, and nothing is learned there but what d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowtracer.credit import Credit
@@ -39,6 +39,11 @@ class Faithfulness:
     right: int
     """Of these, those that the model concluded rightly: the AUROCs are over these."""
     rows: Sequence[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        rows = [{**asdict(row.key), **{k: v for k, v in asdict(row).items() if k != "key"}} for row in self.rows]
+        return {"problems": self.problems, "worked": self.worked, "right": self.right, "rows": rows}
 
 
 def faithfulness(

@@ -71,15 +71,17 @@ def judge(scores_R: Float[ndarray, " R"], case: Case) -> Judgement:
     )
 
 
-def auroc(needed: Float[ndarray, " N"], distractors: Float[ndarray, " D"]) -> float:
+def auroc(needed: np.ndarray, distractors: np.ndarray) -> float:
     """Chance that one of the needed scores exceeds one of the distractors', ties counting half."""
     difference_ND = np.subtract.outer(needed, distractors)
     return float(((difference_ND > 0) + 0.5 * (difference_ND == 0)).mean())
 
 
 def summarise(found: Sequence[Found], *, seed: int = 0) -> list[Row]:
-    """Intervals over problems, in the order in which things were first judged."""
+    """Intervals over problems, in the order of names: one that is silent on the first problem keeps its place."""
     keys = list(dict.fromkeys(key for of_problem in found for key in of_problem))
+    names = list(dict.fromkeys(key.name for key in keys))
+    keys.sort(key=lambda key: names.index(key.name))
     rows = []
     for key in keys:
         judged = [of_problem[key] for of_problem in found if key in of_problem]

@@ -69,7 +69,6 @@ class StrategyJudge:
         self._task = task
         self._order = list(strategies)
         self._group = group
-        self._size = rows_per_forward
         self._seed = seed
         alike: dict[tuple[Any, ...], dict[str, Credit]] = {}
         for name, credit in strategies.items():

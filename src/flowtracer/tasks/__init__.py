@@ -1,10 +1,14 @@
 """Problems with verifiers, by name.
 
-A task's options are the fields of its class: `TASKS["countdown"](max_target=50)`.
+A task's options are the fields of its class: `TASKS["countdown"](max_target=50)`, or
+`parse_task("countdown:max_target=50")`.
 """
 
+import json
 from collections.abc import Callable
+from typing import Any
 
+from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Task, Verdict, reward, split_of, validate
 from flowtracer.tasks.countdown import Countdown
 from flowtracer.tasks.gsm_symbolic import GsmSymbolic
@@ -27,7 +31,30 @@ __all__ = [
     "Task",
     "Verdict",
     "WorkedTask",
+    "parse_task",
     "reward",
     "split_of",
     "validate",
 ]
+
+
+def parse_task(text: str) -> Task:
+    """A task as a command line names it: "planted", "planted:chains=3,length=4".
+
+    Raises:
+        InputError: An unknown task or option.
+    """
+    name, _, given = text.partition(":")
+    if name not in TASKS:
+        raise InputError(f"expected a task among {', '.join(TASKS)}, got {name!r}")
+    options: dict[str, Any] = {}
+    for option in filter(None, given.split(",")):
+        key, _, value = option.partition("=")
+        try:
+            options[key.strip()] = json.loads(value)
+        except ValueError as error:
+            raise InputError(f"expected options of {name} such as key=3 or key=true, got {option!r}") from error
+    try:
+        return TASKS[name](**options)
+    except TypeError as error:
+        raise InputError(f"expected options of task {name!r}, got {options}: {error}") from error

@@ -1,16 +1,13 @@
-"""Signals against planted truth."""
+"""Signals of attention by hand, and by band of nano's layers."""
 
-import numpy as np
 import pytest
 import torch
 
-from flowtracer.errors import InputError
-from flowtracer.faithfulness import (
+from flowtracer.faithfulness.bands import (
     ATTENTION_SIGNALS,
     CONTROLS,
+    BandJudge,
     Reading,
-    auroc,
-    faithfulness,
     flow_to_prediction,
     flow_to_token,
     from_prediction,
@@ -18,17 +15,9 @@ from flowtracer.faithfulness import (
     layer_bands,
     received,
 )
+from flowtracer.faithfulness.cases import work_case
 from flowtracer.models import load_model
 from flowtracer.tasks import Planted
-from tiny import tiny_model, tiny_tokenizer
-
-
-@pytest.mark.parametrize(
-    ("needed", "distractors", "expected"),
-    [([3, 2], [1, 0], 1.0), ([0], [1, 2], 0.0), ([1, 1], [1], 0.5), ([2, 0], [1], 0.5), ([2, 1], [1, 0], 0.875)],
-)
-def test_auroc_by_hand(needed, distractors, expected):
-    assert auroc(np.array(needed), np.array(distractors)) == expected
 
 
 def test_signals_by_hand():
@@ -55,22 +44,11 @@ def test_bands_tile_the_layers():
     assert list(layer_bands(36)["middle"]) == list(range(12, 24))
 
 
-def test_nano_on_planted_problems():
+def test_every_signal_is_judged_in_every_band():
     model, tokenizer = load_model("nano")
-    task = Planted(chains=2, length=3)
-    seen = []
-    result = faithfulness(model, tokenizer, task, task.problems("test", 30), on_problem=lambda: seen.append(1))
-    assert len(seen) == result.problems == 30
-    assert 0 < result.right <= 30
-    keys = {(name, band) for name in ATTENTION_SIGNALS for band in layer_bands(6)} | {
-        (name, "none") for name in CONTROLS
-    }
-    assert set(result.auroc) == keys
-    assert all(0 <= estimate.low <= estimate.mean <= estimate.high <= 1 for estimate in result.auroc.values())
-    assert all(estimate.items == result.right for estimate in result.auroc.values())
-
-
-def test_a_model_that_solves_nothing():
-    task = Planted(chains=2, length=2)
-    with pytest.raises(InputError, match="none right"):
-        faithfulness(tiny_model(), tiny_tokenizer(), task, task.problems("test", 3))
+    task = Planted()
+    case = work_case(tokenizer, task, task.problems("test", 1)[0])
+    found = BandJudge(model).judge(case)
+    expected = {(name, band) for name in ATTENTION_SIGNALS for band in layer_bands(6)}
+    assert {(key.name, key.band) for key in found} == expected | {(name, "") for name in CONTROLS}
+    assert all(0 <= value <= 1 for one in found.values() for value in (one.steps, one.step_means, one.tokens))
