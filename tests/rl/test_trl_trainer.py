@@ -14,6 +14,7 @@ from flowtracer.credit import CREDITS, Signals, make_credit
 from flowtracer.errors import InputError
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, refuse_nonlinear_loss
 from tiny import tiny_model, tiny_tokenizer
+from tolerances import assert_close
 
 pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
@@ -292,3 +293,66 @@ def test_a_loss_that_flattens_advantages_is_refused(tmp_path):
     )
     with pytest.raises(InputError, match="linear in advantages"):
         refuse_nonlinear_loss(trainer, batch)
+
+
+SEVERAL_STEPS = [
+    {"num_iterations": 2},
+    {"num_iterations": 2, "steps_per_generation": 2, "per_device_train_batch_size": 2},
+    {"steps_per_generation": 2, "gradient_accumulation_steps": 1, "beta": 0.04},
+]
+"""A generation that serves several optimiser steps needs the policy's log-probabilities as they were."""
+
+
+@pytest.mark.parametrize("options", SEVERAL_STEPS)
+def test_uniform_is_grpo_to_the_bit_over_several_steps(tmp_path, options):
+    plain = make_trainer(tmp_path / "a", GRPOTrainer, GRPOConfig, **options)
+    plain.train()
+    ours = make_trainer(tmp_path / "b", credit=make_credit("uniform"), **options)
+    ours.train()
+    theirs, mine = weights_of(plain), weights_of(ours)
+    assert all(torch.equal(theirs[name], mine[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("options", SEVERAL_STEPS)
+@pytest.mark.parametrize("name", ["flow", "local", "attention_entropy", "entropy"])
+def test_credit_rides_on_the_pass_that_computes_old_log_probabilities(tmp_path, name, options):
+    passes, heard = [], []
+
+    class Counting(Answering):
+        def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
+            found = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            if self.model.training and model is self.model and not torch.is_grad_enabled():
+                passes.append(found[0])
+            return found
+
+    def spy(signals):
+        heard.append(signals)
+        return credit(signals)
+
+    credit = make_credit(name)
+    spy.needs = credit.needs
+    trainer = make_trainer(tmp_path, Counting, credit=spy, **options)
+    trainer.model.train()
+    rows = [trainer.train_dataset[i // 4] for i in range(8)]
+    batch = trainer._generate_and_score_completions(rows)
+    assert trainer._metrics["train"]["credit/own_forward"] == [0]
+    assert batch["old_per_token_logps"] is passes[-1]
+
+    riding, trainer._boards, trainer._ride = heard[-1], False, None
+    fields, _ = trainer._signals(batch, rows, riding.seeds_B)
+    for field, value in fields.items():
+        got = getattr(riding, field)
+        assert_close(got, value, torch.float32) if value.is_floating_point() else torch.testing.assert_close(got, value)
+
+
+def test_a_reference_model_is_not_ridden_on(tmp_path):
+    trainer = make_trainer(tmp_path, Answering, credit=make_credit("flow"), beta=0.04)
+    with torch.no_grad():
+        for parameter in trainer.ref_model.parameters():
+            parameter.zero_()
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
+    assert "ref_per_token_logps" in batch
+    assert "old_per_token_logps" not in batch
+    assert trainer._metrics["train"]["credit/own_forward"] == [1]
+    assert trainer._metrics["train"]["credit/flow_in_boosted"][0] > 0.4

@@ -4,11 +4,15 @@ TRL's loss takes advantages of shape (B, T) beside (B,). So after TRL has genera
 gives each token its own advantage, and everything else is TRL's: losses, clipping, KL, logging, checkpoints,
 launchers. With the response's own advantage on every token the run is GRPO to the bit. A maintainer confirmed this
 route (TRL #4525), but the methods are private, so a probe at the first step refuses a TRL whose loss no longer treats
-them that way. A second method is only listened to: it computes the rewards, which TRL does not hand on.
+them that way. Two more methods are only listened to. One computes the rewards, which TRL does not hand on. The other
+computes log-probabilities: where TRL runs the policy over what was just sampled (several optimiser steps a generation,
+vLLM's correction), attention, log-probabilities and entropies are read off that pass, and credit runs no forward of its
+own; the metric `credit/own_forward` says which it was.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 import zlib
@@ -25,7 +29,7 @@ from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted, normalised
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
-from flowtracer.signals import Sampled, SignalReader, refuse_sharded
+from flowtracer.signals import Ride, Sampled, SignalReader, refuse_sharded
 from flowtracer.tracer import Tracer
 
 try:
@@ -80,7 +84,9 @@ class FlowGRPOTrainer(GRPOTrainer):
         needs_of(self.credit)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             refuse_sharded(self.credit)
-        self._reader: SignalReader | None = None
+        self._signal_reader: SignalReader | None = None
+        self._ride: Ride | None = None
+        self._boards = False
         self._keeper: TraceKeeper | None = None
         self._rewards = torch.empty(0)
         self._probed = False
@@ -92,8 +98,12 @@ class FlowGRPOTrainer(GRPOTrainer):
         return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        out = super()._generate_and_score_completions(inputs)
-        if not self.model.training:  # in evaluation nothing is learned
+        self._ride, self._boards = None, self.model.training  # in evaluation nothing is learned
+        try:
+            out = super()._generate_and_score_completions(inputs)
+        finally:
+            self._boards = False
+        if not self.model.training:
             return out
         if not self._probed:
             refuse_nonlinear_loss(self, out)
@@ -120,12 +130,41 @@ class FlowGRPOTrainer(GRPOTrainer):
             self._keep_traces(inputs, out, signals.advantages_B, mask_BR)
         return out
 
-    def _signals(
-        self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...]
-    ) -> tuple[dict[str, Any], Counter[str]]:
-        """What the strategy needs, and nothing else."""
-        if self._reader is None:
-            self._reader = SignalReader(
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        run = functools.partial(
+            super()._get_per_token_logps_and_entropies, model, input_ids, attention_mask, logits_to_keep, *args
+        )
+        if not (self._boards and self._ride is None and self._is_policy(model) and self._reader().rides):
+            return run(**kwargs)
+        sampled = Sampled(
+            prompt_ids_BP=input_ids[:, :-logits_to_keep],
+            prompt_mask_BP=attention_mask[:, :-logits_to_keep],
+            response_ids_BR=input_ids[:, -logits_to_keep:],
+            response_mask_BR=attention_mask[:, -logits_to_keep:],
+        )
+        if self._reader().wants_logits:
+            kwargs["compute_entropy"] = True
+        with self._reader().riding(sampled) as self._ride:
+            log_probs_BR, entropies_BR, aux_loss = run(**kwargs)
+        if self._reader().wants_logits:
+            off_BR = ~sampled.response_mask_BR.bool()
+            found = {"log_prob_BR": log_probs_BR, "entropy_BR": entropies_BR}
+            self._ride.logits = {name: values_BR.float().masked_fill(off_BR, 0) for name, values_BR in found.items()}
+        return log_probs_BR, entropies_BR, aux_loss
+
+    def _is_policy(self, model: Any) -> bool:
+        """Whether it is the policy that runs; an adapter's reference is the same model, the adapter off or another."""
+        if model is not self.model:
+            return False
+        adapted = getattr(self.accelerator.unwrap_model(self.model), "get_model_status", None)
+        return adapted is None or (adapted().enabled is True and "ref" not in adapted().active_adapters)
+
+    def _reader(self) -> SignalReader:
+        """Made when first needed: its constructor runs a few tokens."""
+        if self._signal_reader is None:
+            self._signal_reader = SignalReader(
                 self.accelerator.unwrap_model(self.model),
                 self._text_tokenizer(),
                 self.credit,
@@ -134,6 +173,12 @@ class FlowGRPOTrainer(GRPOTrainer):
                 every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
                 template_options=self.args.chat_template_kwargs,
             )
+        return self._signal_reader
+
+    def _signals(
+        self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...]
+    ) -> tuple[dict[str, Any], Counter[str]]:
+        """What the strategy needs, and nothing else."""
         sampled = Sampled(
             prompt_ids_BP=out["prompt_ids"],
             prompt_mask_BP=out["prompt_mask"],
@@ -142,8 +187,10 @@ class FlowGRPOTrainer(GRPOTrainer):
             prompts=[row.get("prompt", "") for row in inputs],  # an environment may write its own
             golds=[_text_or_none(row["gold"]) for row in inputs] if "gold" in inputs[0] else None,
         )
-        fields, misses = self._reader.read(sampled, seeds_B)
-        if "group" in self._reader.needs:
+        reader = self._reader()
+        fields, misses = reader.read(sampled, seeds_B, self._ride)
+        self._ride = None  # its tensors are as large as the batch
+        if "group" in reader.needs:
             fields |= {"token_ids_BR": out["completion_ids"], **self._group(len(inputs))}
         return fields, misses
 
@@ -222,6 +269,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         metrics: dict[str, Tensor | float] = {
             "credit/boosted_share": boosted_BR.sum() / learned_BR.sum().clamp_min(1),
             "credit/mean_factor": (advantages_BR.abs() * learned_BR).sum() / size if size > 0 else 1.0,
+            "credit/own_forward": self._reader().ran_forward,
             "credit/seconds": seconds,
         }
         if signals.throughput_BR is not None and signals.traced_B is not None:

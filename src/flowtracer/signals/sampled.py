@@ -67,6 +67,11 @@ class Sampled:
         """Where the ids lie."""
         return self.response_ids_BR.device
 
+    @property
+    def width(self) -> int:
+        """Tokens of a sequence, padding included."""
+        return self.prompt_ids_BP.shape[1] + self.response_ids_BR.shape[1]
+
     def lengths(self) -> list[int]:
         """Tokens of each response."""
         return [int(n) for n in self.response_mask_BR.sum(-1).tolist()]
