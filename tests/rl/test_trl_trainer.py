@@ -354,5 +354,63 @@ def test_a_reference_model_is_not_ridden_on(tmp_path):
     batch = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
     assert "ref_per_token_logps" in batch
     assert "old_per_token_logps" not in batch
-    assert trainer._metrics["train"]["credit/own_forward"] == [1]
+    assert trainer._metrics["train"]["credit/own_forward"] == [0.75], "one response has no answer"
     assert trainer._metrics["train"]["credit/flow_in_boosted"][0] > 0.4
+
+
+def saying(trainer, responses):
+    """Make the model say what it would not by itself, token by token, as it generates."""
+    tokenizer, model = trainer.processing_class, trainer.model
+    forced = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
+
+    def allowed(row, ids):
+        place = len(ids) - width[0]
+        return [forced[row % 4][place] if place < len(forced[row % 4]) else tokenizer.pad_token_id]
+
+    def generate(input_ids, **options):
+        width[:] = [input_ids.shape[1]]
+        return spoken(input_ids=input_ids, prefix_allowed_tokens_fn=allowed, **options)
+
+    width, spoken = [0], model.generate
+    model.generate = generate
+    model.train()
+
+
+@pytest.mark.parametrize(("name", "share"), [("flow", 0), ("coupled", 0.25), ("uniform", 0), ("entropy", 1)])
+def test_credit_reads_attention_off_generation(tmp_path, name, share):
+    trainer = make_trainer(tmp_path, credit=make_credit(name), max_completion_length=60)
+    saying(trainer, RESPONSES)
+    rows = [trainer.train_dataset[i // 4] for i in range(4)]
+    trainer._generate_and_score_completions(rows)
+    batch = trainer._generate_and_score_completions(rows)
+    # The longest response's last token was never taken in, and scores of all rows need its row too.
+    assert trainer._metrics["train"]["credit/own_forward"] == [share, share]
+    own, trainer._heard = batch["advantages"].clone(), None
+    mask_BR = batch["completion_mask"].bool()
+    seeds_B = tuple(range(4))
+    fields, _ = trainer._signals(batch, rows, seeds_B)
+    signals = Signals(mask_BR=mask_BR, advantages_B=own[:, -1], seeds_B=seeds_B, **fields)
+    assert trainer._reader().own_forward == {"flow": 0.75, "coupled": 1}.get(name, share)
+    factors_BR, expected_BR = own.abs(), trainer.credit(signals).abs()
+    torch.testing.assert_close(factors_BR / own[:, :1].abs(), expected_BR / expected_BR[:, :1])
+
+
+def test_the_weights_are_those_of_own_forwards(tmp_path):
+    """Where credit reads attention changes no more than rounding does, and no draw."""
+
+    class Deaf(FlowGRPOTrainer):
+        def _generate_single_turn(self, *args, **kwargs):
+            self._boards, boards = False, self._boards
+            found = super()._generate_single_turn(*args, **kwargs)
+            self._boards = boards
+            return found
+
+    ends = []
+    for cls in (FlowGRPOTrainer, Deaf):
+        trainer = make_trainer(tmp_path / cls.__name__, cls, credit=make_credit("flow"), max_completion_length=60)
+        saying(trainer, RESPONSES)
+        trainer.train()
+        ends.append(weights_of(trainer))
+        shares = [line["credit/own_forward"] for line in trainer.state.log_history if "credit/own_forward" in line]
+        assert shares == [0.75 if cls is Deaf else 0] * 2
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

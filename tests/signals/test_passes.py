@@ -4,15 +4,13 @@ import pytest
 import torch
 
 from flowtracer.capture import AttentionReader
-from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of
+from flowtracer.credit import NEEDS, make_credit
 from flowtracer.errors import CaptureError
 from flowtracer.signals import SignalReader
 from flowtracer.signals.passes import rides_truly
-from sampling import sampled_batch
+from sampling import OF_ATTENTION, assert_same_fields, sampled_batch
 from tiny import tiny_model, tiny_tokenizer
-from tolerances import assert_close
 
-OF_ATTENTION = sorted(name for name in CREDITS if needs_of(make_credit(name)) & {"flow", "attention", "heads"})
 SEEDS = (4, 5, 6, 7, 8)
 ROWS = [2, 0, 1, 1, 2]  # two have no answer; prompts are padded on the left, responses on the right
 
@@ -28,22 +26,13 @@ def trainers_pass(model, sampled, rows, *, passes=None):
     return torch.cat([part.logits for part in parts])
 
 
-def compare(got, expected):
-    assert set(got) == set(expected)
-    for name, value in got.items():
-        if value.is_floating_point():
-            assert_close(value, expected[name], torch.float32)
-        else:
-            assert torch.equal(value, expected[name]), name
-
-
 @pytest.mark.parametrize("rows", [2, 5])
 @pytest.mark.parametrize("name", OF_ATTENTION)
 def test_a_ridden_pass_gives_the_numbers_of_an_own_forward(name, rows):
     model, sampled = tiny_model(), sampled_batch(ROWS)
     reader = SignalReader(model, tiny_tokenizer(), make_credit(name), rows_per_forward=3)
     expected, missed = reader.read(sampled, SEEDS)
-    assert reader.ran_forward
+    assert reader.own_forward
     unheard = trainers_pass(model, sampled, rows)
     with reader.riding(sampled) as ridden:
         heard = trainers_pass(model, sampled, rows)
@@ -52,8 +41,8 @@ def test_a_ridden_pass_gives_the_numbers_of_an_own_forward(name, rows):
     model.get_input_embeddings().register_forward_pre_hook(lambda *_: calls.append(1))
     got, misses = reader.read(sampled, SEEDS, ridden)
     assert not calls
-    assert not reader.ran_forward
-    compare(got, expected)
+    assert reader.own_forward == 0
+    assert_same_fields(got, expected)
     assert misses == missed
 
 
@@ -65,7 +54,7 @@ def test_a_sliding_window_is_ridden_on(at):
     expected, _ = reader.read(sampled, SEEDS)
     with reader.riding(sampled) as ridden:
         trainers_pass(model, sampled, 2)
-    compare(reader.read(sampled, SEEDS, ridden)[0], expected)
+    assert_same_fields(reader.read(sampled, SEEDS, ridden)[0], expected)
 
 
 def test_what_a_pass_leaves_out_is_read_by_an_own_forward():
@@ -76,8 +65,8 @@ def test_what_a_pass_leaves_out_is_read_by_an_own_forward():
         model(input_ids=torch.arange(7)[None])  # of another width: no such pass
         trainers_pass(model, sampled, 2, passes=1)
     assert ridden.waiting[0].missing.tolist() == [2, 3]
-    compare(reader.read(sampled, SEEDS, ridden)[0], expected)
-    assert reader.ran_forward
+    assert_same_fields(reader.read(sampled, SEEDS, ridden)[0], expected)
+    assert reader.own_forward
 
 
 def test_ridden_logits_are_taken_as_they_are():
@@ -89,7 +78,7 @@ def test_ridden_logits_are_taken_as_they_are():
     ridden.logits = dict.fromkeys(NEEDS["logits"], torch.ones(sampled.response_ids_BR.shape))
     fields, _ = reader.read(sampled, SEEDS, ridden)
     assert bool((fields["entropy_BR"] == 1).all())
-    assert not reader.ran_forward
+    assert reader.own_forward == 0
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,15 @@ TRL's loss takes advantages of shape (B, T) beside (B,). So after TRL has genera
 gives each token its own advantage, and everything else is TRL's: losses, clipping, KL, logging, checkpoints,
 launchers. With the response's own advantage on every token the run is GRPO to the bit. A maintainer confirmed this
 route (TRL #4525), but the methods are private, so a probe at the first step refuses a TRL whose loss no longer treats
-them that way. Two more methods are only listened to. One computes the rewards, which TRL does not hand on. The other
-computes log-probabilities: where TRL runs the policy over what was just sampled (several optimiser steps a generation,
-vLLM's correction), attention, log-probabilities and entropies are read off that pass, and credit runs no forward of its
-own; the metric `credit/own_forward` says which it was.
+them that way. Three more methods are only listened to:
+
+- the one that computes the rewards, which TRL does not hand on;
+- the one that computes log-probabilities: where TRL runs the policy over what was just sampled (several optimiser steps
+  a generation, vLLM's correction), attention, log-probabilities and entropies are read off that pass;
+- the one that generates: where no such pass follows, attention is what the model paid while it generated.
+
+Only what neither gives takes a forward of credit's own. The metric `credit/own_forward` is the share of responses that
+it ran over.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted, normalised
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
-from flowtracer.signals import Ride, Sampled, SignalReader, refuse_sharded
+from flowtracer.signals import Generated, Ride, Sampled, SignalReader, refuse_sharded
 from flowtracer.tracer import Tracer
 
 try:
@@ -86,7 +91,8 @@ class FlowGRPOTrainer(GRPOTrainer):
             refuse_sharded(self.credit)
         self._signal_reader: SignalReader | None = None
         self._ride: Ride | None = None
-        self._boards = False
+        self._heard: Generated | None = None
+        self._boards = self._rode = False
         self._keeper: TraceKeeper | None = None
         self._rewards = torch.empty(0)
         self._probed = False
@@ -98,7 +104,8 @@ class FlowGRPOTrainer(GRPOTrainer):
         return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._ride, self._boards = None, self.model.training  # in evaluation nothing is learned
+        self._ride = self._heard = None
+        self._boards = self.model.training  # in evaluation nothing is learned
         try:
             out = super()._generate_and_score_completions(inputs)
         finally:
@@ -129,6 +136,12 @@ class FlowGRPOTrainer(GRPOTrainer):
         if self.args.trace_steps and self.accelerator.is_main_process:
             self._keep_traces(inputs, out, signals.advantages_B, mask_BR)
         return out
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._boards or self._rode:  # a pass over whole sequences, as there was last time, gives more
+            return super()._generate_single_turn(*args, **kwargs)
+        with self._reader().hearing() as self._heard:
+            return super()._generate_single_turn(*args, **kwargs)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
@@ -188,8 +201,9 @@ class FlowGRPOTrainer(GRPOTrainer):
             golds=[_text_or_none(row["gold"]) for row in inputs] if "gold" in inputs[0] else None,
         )
         reader = self._reader()
-        fields, misses = reader.read(sampled, seeds_B, self._ride)
-        self._ride = None  # its tensors are as large as the batch
+        fields, misses = reader.read(sampled, seeds_B, self._ride, self._heard)
+        self._rode = self._ride is not None
+        self._ride = self._heard = None
         if "group" in reader.needs:
             fields |= {"token_ids_BR": out["completion_ids"], **self._group(len(inputs))}
         return fields, misses
@@ -269,7 +283,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         metrics: dict[str, Tensor | float] = {
             "credit/boosted_share": boosted_BR.sum() / learned_BR.sum().clamp_min(1),
             "credit/mean_factor": (advantages_BR.abs() * learned_BR).sum() / size if size > 0 else 1.0,
-            "credit/own_forward": self._reader().ran_forward,
+            "credit/own_forward": self._reader().own_forward,
             "credit/seconds": seconds,
         }
         if signals.throughput_BR is not None and signals.traced_B is not None:

@@ -2,7 +2,8 @@
 
 1. A trainer may be about to run the policy over the very sequences, for log-probabilities of its own: inside `riding`
    that pass is listened to, and gives attention, log-probabilities and entropies for nothing.
-2. `read` computes what is still missing. Forwards are shared where needs allow it: the answer is located once, and
+2. Generation by the policy itself is such a pass too, of many steps: inside `hearing` it gives attention.
+3. `read` computes what is still missing. Forwards are shared where needs allow it: the answer is located once, and
    log-probabilities serve gain and entropy.
 """
 
@@ -22,14 +23,15 @@ from flowtracer.credit import Credit, needs_of
 from flowtracer.errors import InputError
 from flowtracer.signals.answers import Answers, locate_answers
 from flowtracer.signals.flow import PendingFlow
+from flowtracer.signals.generated import Generated, fill, generates_truly, hear_generation
 from flowtracer.signals.gold import PrefixScorer, read_gain
 from flowtracer.signals.gradients import read_influence, read_saliency
 from flowtracer.signals.heads import PendingScores, head_scores, mean_scores, spread_reader
 from flowtracer.signals.logits import LogitReader, token_logits
-from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
+from flowtracer.signals.passes import Pending, drops, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
 
-__all__ = ["Ride", "Sampled", "SignalReader", "refuse_sharded"]
+__all__ = ["Generated", "Ride", "Sampled", "SignalReader", "refuse_sharded"]
 
 _OF_ANSWER = frozenset({"answer", "flow", "gradient", "perturbation"})
 _OF_ATTENTION = frozenset({"flow", "attention", "heads"})
@@ -105,7 +107,8 @@ class SignalReader:
         self._size = rows_per_forward
         self._alike = every_rank_alike
         self._template_options = template_options
-        self.ran_forward = False
+        self.own_forward = 0.0
+        self._generates_truly: bool | None = None  # not known before the first generation
 
     @cached_property
     def _middle(self) -> AttentionReader:
@@ -120,10 +123,14 @@ class SignalReader:
         return LogitReader(self._model)
 
     @cached_property
-    def _rides_truly(self) -> bool:
+    def _readers(self) -> list[AttentionReader]:
+        """Readers of all attention that is needed."""
         readers = [self._middle] if self.needs & {"flow", "attention"} else []
-        readers += [self._spread] if "heads" in self.needs else []
-        return all(rides_truly(self._model, reader) for reader in readers)
+        return [*readers, self._spread] if "heads" in self.needs else readers
+
+    @cached_property
+    def _rides_truly(self) -> bool:
+        return all(rides_truly(self._model, reader) for reader in self._readers)
 
     @property
     def wants_logits(self) -> bool:
@@ -148,12 +155,27 @@ class SignalReader:
         with ride(self._model, ridden.waiting):
             yield ridden
 
+    @contextlib.contextmanager
+    def hearing(self) -> Iterator[Generated | None]:
+        """Keep the attention that the model pays while it generates, where that is of use; it is handed to `read`."""
+        # Sequences whose last token is needed take a forward of their own: another number of them in each process.
+        if self._alike or not self._readers or self._generates_truly is False:
+            yield None
+            return
+        layers = sorted({layer for reader in self._readers for layer in reader.layers})
+        with hear_generation(self._model, layers) as heard:
+            yield heard
+
     def read(
-        self, sampled: Sampled, seeds_B: tuple[int, ...], ridden: Ride | None = None
+        self,
+        sampled: Sampled,
+        seeds_B: tuple[int, ...],
+        ridden: Ride | None = None,
+        generated: Generated | None = None,
     ) -> tuple[dict[str, Any], Counter[str]]:
         """Fields of `Signals`, and why responses have no answer or no flow, by named reason.
 
-        Afterwards `ran_forward` says whether the model had to run for them.
+        Afterwards `own_forward` is the share of the sequences that the model had to run over again.
 
         Raises:
             InputError: A layer that the model does not have, or a gold answer that nobody gave.
@@ -161,17 +183,20 @@ class SignalReader:
         """
         fields: dict[str, Any] = {}
         misses: Counter[str] = Counter()
-        self.ran_forward = bool(self.needs & _OF_PASSES)
+        self.own_forward = float(bool(self.needs & _OF_PASSES))
         ridden = Ride() if ridden is None else ridden
         answers = ridden.answers or self._locate(sampled)
         if answers is not None:
             fields |= {"answer_BR": answers.answer_BR, "reasoning_BR": answers.reasoning_BR}
             misses = answers.misses
             fields |= self._of_gradients(sampled, answers, seeds_B)
-        for pending in ridden.waiting or self._waiting(sampled, answers):
+        waiting = ridden.waiting or self._waiting(sampled, answers)
+        if generated is not None and not ridden.waiting:
+            self._fill(waiting, sampled, generated)
+        for pending in waiting:
             if len(pending.missing) or (self._alike and not ridden.waiting):
                 ran = run_forwards(pending, rows_per_forward=self._size, every_rank_alike=self._alike)
-                self.ran_forward |= ran > 0
+                self.own_forward = max(self.own_forward, ran / len(sampled))
             fields |= pending.fields()
         if answers is not None and "traced_B" in fields:
             misses["no_flow"] = int(answers.answer_BR.any(-1).sum() - fields["traced_B"].sum())
@@ -194,6 +219,19 @@ class SignalReader:
             waiting.append(PendingScores(self._spread, sampled, head_scores, names))
         return waiting
 
+    def _fill(self, waiting: Sequence[Pending], sampled: Sampled, generated: Generated) -> None:
+        """Score what waits from what was kept of the generation, if that is these sequences'."""
+        attention = generated.attention(sampled)
+        generated.drop()
+        if attention is None:
+            return
+        if self._generates_truly is None:
+            self._generates_truly = not drops(self._model) and all(
+                generates_truly(reader, sampled, attention) for reader in self._readers
+            )
+        if self._generates_truly:
+            fill(waiting, attention, rows_at_once=self._size)
+
     def _of_gradients(self, sampled: Sampled, answers: Answers, seeds_B: tuple[int, ...]) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         if "gradient" in self.needs:
@@ -212,7 +250,7 @@ class SignalReader:
         if self.needs & _OF_LOGITS:
             fields |= ridden
             if not ridden:
-                self.ran_forward = True
+                self.own_forward = 1.0
                 fields["entropy_BR"], fields["log_prob_BR"] = token_logits(self._logits, sampled, **options)
         if "gain" in self.needs:
             fields["gain_BR"] = read_gain(

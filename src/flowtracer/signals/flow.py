@@ -16,7 +16,7 @@ from torch import Tensor
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader
 from flowtracer.flow import solve, within_budget
-from flowtracer.shapes import Bool, Int
+from flowtracer.shapes import Bool
 from flowtracer.signals.passes import Pending
 from flowtracer.signals.sampled import Rows, Sampled
 
@@ -34,16 +34,12 @@ class PendingFlow(Pending):
     def __init__(
         self, reader: AttentionReader, sampled: Sampled, answer_BR: Bool[Tensor, "B R"], *, at: str = "token"
     ) -> None:
-        super().__init__(reader, sampled, answer_BR.any(-1))
+        columns_R = torch.arange(1, answer_BR.shape[1] + 1, device=sampled.device)
+        super().__init__(reader, sampled, (answer_BR * columns_R).amax(-1))  # nothing flows behind an answer
         self._answer_BR = answer_BR
         self._at = at
         self._throughput_BR = torch.zeros(answer_BR.shape, device=sampled.device)
         self._traced_B = torch.zeros(len(sampled), dtype=torch.bool, device=sampled.device)
-
-    def rows(self, numbers: Int[Tensor, " N"]) -> Rows:
-        """Sequences up to the last answer among them: nothing flows behind it."""
-        ends = self._answer_BR[numbers].any(0).nonzero()
-        return self.sampled.rows(numbers, int(ends[-1]) + 1 if len(ends) else None)
 
     def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
         """Solve for a few sequences."""

@@ -58,14 +58,15 @@ class PendingScores(Pending):
         scores: Callable[[Sequence[LayerAttention], Rows], tuple[Tensor, Tensor]],
         names: tuple[str, str],
     ) -> None:
-        super().__init__(reader, sampled, torch.ones(len(sampled), dtype=torch.bool, device=sampled.device))
+        columns_R = torch.arange(1, sampled.response_ids_BR.shape[1] + 1, device=sampled.device)
+        super().__init__(reader, sampled, (sampled.response_mask_BR * columns_R).amax(-1))
         self._scores = scores
         self._found = {name: torch.zeros(sampled.response_ids_BR.shape, device=sampled.device) for name in names}
 
     def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
         """Score a few sequences."""
         for whole_BR, part_BR in zip(self._found.values(), self._scores(layers, few), strict=True):
-            whole_BR[few.rows] = part_BR
+            whole_BR[few.rows, : part_BR.shape[1]] = part_BR.to(whole_BR.device)
 
     def fields(self) -> dict[str, Any]:
         """The two scores."""

@@ -43,6 +43,13 @@ class Rows:
         padding = inputs.get("attention_mask"), inputs.get("position_ids")
         return reader.read(inputs["input_ids"], *padding, stop_early=stop_early)
 
+    def part(self, layers: Sequence[LayerAttention], first: int = 0) -> list[LayerAttention]:
+        """These sequences out of layers over the whole batch, or over the piece of it that begins at number `first`."""
+        # Where all are there and in order, nothing needs to be copied.
+        whole = len(self.rows) == len(layers[0].query_BHTD)
+        places = slice(None) if whole else self.rows - first
+        return [layer.part(places, self.cut, self.cut + self.ids_BT.shape[1]) for layer in layers]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
