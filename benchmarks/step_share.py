@@ -5,8 +5,8 @@
 Three trainers from the same weights take turns at the same prompts and the same draws, at a learning rate of 0, so that
 in each round they sample the same responses: plain GRPO (`uniform`), `flow`, and `flow` by a forward of its own where
 it would read attention off generation or off another pass. A step is generation, rewards, credit, the loss with its
-backward pass, and the optimiser. Shares are medians over rounds: of `flow` over `uniform` in the same round, less one, and of the
-time inside credit itself in the step, which is steadier but leaves out what listening costs. On a CPU all times are
+backward pass, and the optimiser. Shares are medians over rounds: of `flow` over `uniform` in the same round, less one,
+and of the time inside credit itself, which is steadier but leaves out what listening costs. On a CPU all times are
 processor times, so that other work on the machine does not count.
 
 - `nano`: the demo's run. `nano-2`: the same with two optimiser steps a generation.
@@ -18,6 +18,7 @@ processor times, so that other work on the machine does not count.
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import json
 import statistics
@@ -101,7 +102,7 @@ class Ending(LogitsProcessor):
 
 
 def from_run_file(file: str, *, ends: bool, **changes: Any) -> Setting:
-    """The run of a TOML file; its model may be a folder given instead."""
+    """The run of a TOML file, with some options changed."""
     run = RunFile.model_validate(tomllib.loads(Path(file).read_text(encoding="utf-8")))
     options = {**run.grpo, **changes}
     batch = options["per_device_train_batch_size"] * options.get("steps_per_generation", 1)
@@ -159,13 +160,12 @@ def settings() -> dict[str, Callable[[], Setting]]:
     }
 
 
-def make_trainer(setting: Setting, side: str, folder: str) -> FlowGRPOTrainer:
+def make_trainer(setting: Setting, side: str, model: Any, tokenizer: Any, folder: str) -> FlowGRPOTrainer:
     cls, credit = SIDES[side]
-    model, tokenizer = setting.load()
     silent = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1}
     changes = {"output_dir": folder, "learning_rate": 0.0, "save_steps": 500, **silent}
     return cls(
-        model=model,
+        model=copy.deepcopy(model),
         processing_class=tokenizer,
         args=FlowGRPOConfig(**{**setting.options, **changes}),
         train_dataset=Dataset.from_list(list(setting.rows)),
@@ -202,8 +202,9 @@ def seconds_of(call: Callable[[], None]) -> float:
 def measure(name: str, rounds: int) -> dict[str, Any]:
     setting = settings()[name]()
     inside: dict[str, list[float]] = {side: [] for side in SIDES}
+    loaded = setting.load()
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {side: make_trainer(setting, side, folder) for side in SIDES}
+        trainers = {side: make_trainer(setting, side, *loaded, folder) for side in SIDES}
         optimizers = {side: torch.optim.AdamW(t.model.parameters(), lr=0.0) for side, t in trainers.items()}
         for side, trainer in trainers.items():
             trainer.model.train()
