@@ -27,6 +27,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/trace_cost.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/step_share.py
 
 # The bundle of the page, from web/; needs node. Only whoever changes web/ runs this.
 page:

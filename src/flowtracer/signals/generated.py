@@ -54,7 +54,7 @@ class Generated:
 
     def start_or_go_on(self, ids_BN: Int[Tensor, "B N"]) -> None:
         """Tokens that the model takes in: a whole prompt, with which a generation starts, or one more each."""
-        if ids_BN.shape[1] > 1:
+        if ids_BN.shape[1] > 1 or len(ids_BN) != len(self.ids[0] if self.ids else ids_BN):
             self.ids, self.layers, self.kept = [], {}, 0
         self.ids.append(ids_BN)
 
@@ -79,7 +79,7 @@ class Generated:
 
     def attention(self, sampled: Sampled) -> dict[int, LayerAttention] | None:
         """The layers over these sequences, as far as they were taken in; None where they cannot be had."""
-        if not self.usable or not self.layers:
+        if not self.ids or not self.layers:
             return None
         ids_BT = torch.cat(self.ids, 1)
         width = min(ids_BT.shape[1], sampled.width)
