@@ -12,7 +12,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from flowtracer.credit import CREDITS, Signals, make_credit
 from flowtracer.errors import InputError
-from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, refuse_nonlinear_loss
+from flowtracer.rl.loss_probe import refuse_nonlinear_loss
+from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
 from tiny import tiny_model, tiny_tokenizer
 from tolerances import assert_close
 

@@ -103,7 +103,7 @@ def _saw(layer: _Layer, visible_BT: Tensor) -> bool:
         return False
     if layer.mask is None:
         return bool(visible_BT.all())
-    if not isinstance(layer.mask, Tensor):
+    if not isinstance(layer.mask, Tensor) or (layer.mask.ndim == 4 and layer.mask.shape[1] > 1):
         return False
     # As (B, 1, queries, T), true or 0 where a token is seen; as (B, T), true or 1.
     seen_BT = layer.mask
@@ -114,9 +114,10 @@ def _saw(layer: _Layer, visible_BT: Tensor) -> bool:
 
 
 def _joined(layer: _Layer, width: int, segments_BT: Tensor | None) -> LayerAttention:
+    layer.queries = [torch.cat(layer.queries, 2)]  # the steps' own are let go of, a layer at a time
     return replace(
         layer.attention,
-        query_BHTD=torch.cat(layer.queries, 2)[:, :, :width],
+        query_BHTD=layer.queries[0][:, :, :width],
         key_BKTD=layer.key_BKTD[:, :, :width],
         mask=None,
         segments_BT=segments_BT,
