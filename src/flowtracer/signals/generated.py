@@ -110,7 +110,7 @@ def _saw(layer: _Layer, visible_BT: Tensor) -> bool:
     if layer.mask.ndim == 4:
         last_BT = layer.mask[:, 0, -1]
         seen_BT = last_BT if last_BT.dtype == torch.bool else last_BT > torch.finfo(last_BT.dtype).min / 2
-    return seen_BT.shape[-1] == visible_BT.shape[1] and bool((seen_BT.bool() == visible_BT).all())
+    return seen_BT.shape[-1] == visible_BT.shape[1] and bool((seen_BT.bool() == visible_BT.to(seen_BT.device)).all())
 
 
 def _joined(layer: _Layer, width: int, segments_BT: Tensor | None) -> LayerAttention:
@@ -120,7 +120,7 @@ def _joined(layer: _Layer, width: int, segments_BT: Tensor | None) -> LayerAtten
         query_BHTD=layer.queries[0][:, :, :width],
         key_BKTD=layer.key_BKTD[:, :, :width],
         mask=None,
-        segments_BT=segments_BT,
+        segments_BT=None if segments_BT is None else segments_BT.to(layer.key_BKTD.device),
     )
 
 

@@ -144,6 +144,6 @@ def agree(some: Sequence[LayerAttention], others: Sequence[LayerAttention], few:
     tolerance = 1e-4 if some[0].query_BHTD.dtype == torch.float32 else 5e-2
     for one, other in zip(some, others, strict=True):
         apart_BHPC = (one.weights(few.first, stop) - other.weights(few.first, stop)).abs()
-        if not bool((apart_BHPC.amax((1, 3))[counted_BP] <= tolerance).all()):
+        if not bool((apart_BHPC.amax((1, 3))[counted_BP.to(apart_BHPC.device)] <= tolerance).all()):
             return False
     return True

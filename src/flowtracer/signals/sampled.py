@@ -47,8 +47,11 @@ class Rows:
         """These sequences out of layers over the whole batch, or over the piece of it that begins at number `first`."""
         # Where all are there and in order, nothing needs to be copied.
         whole = len(self.rows) == len(layers[0].query_BHTD)
-        places = slice(None) if whole else self.rows - first
-        return [layer.part(places, self.cut, self.cut + self.ids_BT.shape[1]) for layer in layers]
+        columns = self.cut, self.cut + self.ids_BT.shape[1]
+        return [
+            layer.part(slice(None) if whole else (self.rows - first).to(layer.query_BHTD.device), *columns)
+            for layer in layers  # which may lie on several GPUs
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
