@@ -31,6 +31,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/credit_cost.py
 	scripts/browser.sh
 	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/step_share.py
 	$(BIN)/python benchmarks/report.py
 
 # The bundle of the page, from web/; needs node. Only whoever changes web/ runs this.

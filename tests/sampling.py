@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from flowtracer.credit import CREDITS, make_credit, needs_of
 from flowtracer.signals import Sampled
 from tiny import tiny_tokenizer
+from tolerances import assert_close
+
+OF_ATTENTION = sorted(name for name in CREDITS if needs_of(make_credit(name)) & {"flow", "attention", "heads"})
+"""Strategies that read attention."""
 
 PROMPTS = ["what is 3 + 4?", "Ann has 3 apples and buys 4 more. How many?", "q"]
 RESPONSES = ["3 + 4 = 7.\nA: 7<|end|>", "First add.\nThe answer is 7. Yes.<|end|>", "no idea<|end|>"]
@@ -32,3 +37,13 @@ def sequence(sampled: Sampled, row: int) -> tuple[torch.Tensor, int]:
     prompt = sampled.prompt_ids_BP[row][sampled.prompt_mask_BP[row].bool()]
     response = sampled.response_ids_BR[row][sampled.response_mask_BR[row].bool()]
     return torch.cat([prompt, response]), len(prompt)
+
+
+def assert_same_fields(got, expected) -> None:
+    """Fields of signals, read in two ways."""
+    assert set(got) == set(expected)
+    for name, value in got.items():
+        if value.is_floating_point():
+            assert_close(value, expected[name], torch.float32)
+        else:
+            assert torch.equal(value, expected[name]), name

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.errors import CaptureError, InputError
+from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int
 
 _PANEL_BYTES = 32 * 2**20
@@ -125,18 +125,23 @@ class LayerAttention:
 
     def segment(self, row: int, start: int, stop: int) -> LayerAttention:
         """Tokens `start..stop` of one row of the batch, for sequences that were packed into it."""
-        if self.mask is not None and not isinstance(self.mask, Tensor):
-            raise CaptureError("expected a mask in tensor form to unpack a row, got a flex-attention rule; use padding")
+        return self.part(slice(row, row + 1), start, stop)
+
+    def part(self, rows: slice | Int[Tensor, " N"], start: int, stop: int) -> LayerAttention:
+        """Tokens `start..stop` of some rows of the batch."""
         cut: dict[str, Any] = {
-            name: (value[row : row + 1] if len(value) > 1 else value)[..., start:stop, start:stop]
+            name: (value[rows] if len(value) > 1 else value)[..., start:stop, start:stop]
             for name in ("mask", "position_bias")
             if isinstance(value := getattr(self, name), Tensor)
         }
+        if self.mask is not None and not isinstance(self.mask, Tensor):
+            rule, index = self.mask, torch.arange(len(self.query_BHTD), device=self.query_BHTD.device)[rows]
+            cut["mask"] = lambda b, h, q, k: rule(index[b], h, q + start, k + start)
         return replace(
             self,
-            query_BHTD=self.query_BHTD[row : row + 1, :, start:stop],
-            key_BKTD=self.key_BKTD[row : row + 1, :, start:stop],
-            segments_BT=None if self.segments_BT is None else self.segments_BT[row : row + 1, start:stop],
+            query_BHTD=self.query_BHTD[rows, :, start:stop],
+            key_BKTD=self.key_BKTD[rows, :, start:stop],
+            segments_BT=None if self.segments_BT is None else self.segments_BT[rows, start:stop],
             **cut,
         )
 

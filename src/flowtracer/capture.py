@@ -58,37 +58,53 @@ def record_attention(
     Raises:
         CaptureError: The model's attention is not causal.
     """
+    recorded: dict[int, LayerAttention] = {}
+    last = max(layers) if layers else None
+
+    def call(original: Callable[..., Any], module: Any, query: Tensor, key: Tensor, *rest: Any, **kwargs: Any) -> Any:
+        layer = module.layer_idx
+        wanted = layers is None or layer in layers
+        # Of generation only the first step, over the whole prompt, is a forward to read.
+        if not wanted or not query.shape[2] == key.shape[2] > 1:
+            return original(module, query, key, *rest, **kwargs)
+        value, mask = rest
+        attention = recorded[layer] = layer_attention(model, module, query, key, mask, kwargs)
+        if stop_early and layer == last:
+            raise _LastLayerReached
+        output = original(module, query, key, value, mask, **kwargs)
+        if observer is not None:
+            observer(attention, value.detach(), output[0].detach())
+        return output
+
+    with intercept_attention(model, call), contextlib.suppress(_LastLayerReached):
+        yield recorded
+
+
+@contextlib.contextmanager
+def intercept_attention(model: Any, call: Callable[..., Any]) -> Iterator[None]:
+    """Hand every attention call of the model's decoder layers inside the block to `call`.
+
+    It gets the original function, then what that takes: module, query, key, value, mask and further options.
+    """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ours = {id(module) for module in model.modules()}
-    recorded: dict[int, LayerAttention] = {}
-    last = max(layers) if layers else None
     backend = _attention_backend(model)
 
     def wrapper(
         module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
     ) -> Any:
         original = inner if inner is not None else _eager_function(module)
-        layer = getattr(module, "layer_idx", None) if id(module) in ours else None
-        wanted = layers is None or layer in layers
-        # Of generation only the first step, over the whole prompt, is a forward to read.
-        if layer is None or not wanted or not query.shape[2] == key.shape[2] > 1:
+        if id(module) not in ours or getattr(module, "layer_idx", None) is None:
             return original(module, query, key, value, attention_mask, **kwargs)
-        attention = recorded[layer] = _layer_attention(module, backend, query, key, attention_mask, kwargs)
-        if stop_early and layer == last:
-            raise _LastLayerReached
-        output = original(module, query, key, value, attention_mask, **kwargs)
-        if observer is not None:
-            observer(attention, value.detach(), output[0].detach())
-        return output
+        return call(original, module, query, key, value, attention_mask, **kwargs)
 
     with _REGISTRY_LOCK:
         inner = ALL_ATTENTION_FUNCTIONS.get(backend)
         overridden = backend in ALL_ATTENTION_FUNCTIONS._local_mapping
         ALL_ATTENTION_FUNCTIONS[backend] = wrapper
         try:
-            with contextlib.suppress(_LastLayerReached):
-                yield recorded
+            yield
         finally:
             if overridden:
                 ALL_ATTENTION_FUNCTIONS[backend] = inner
@@ -252,10 +268,11 @@ def _eager_function(module: Any) -> Callable[..., Any]:
     return function
 
 
-def _layer_attention(
-    module: Any, backend: str, query: Tensor, key: Tensor, mask: Any, kwargs: Mapping[str, Any]
+def layer_attention(
+    model: Any, module: Any, query: Tensor, key: Tensor, mask: Any, kwargs: Mapping[str, Any]
 ) -> LayerAttention:
     """Everything that shapes the softmax of this call. Tensors are referred to, not copied."""
+    backend = _attention_backend(model)
     scaling = kwargs.get("scaling")
     sinks, bias = kwargs.get("s_aux"), kwargs.get("position_bias")
     common: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from itertools import groupby
@@ -57,6 +58,7 @@ def _replace_ill_formed(pieces: Sequence[str], spelled: Sequence[bytes]) -> list
     return result
 
 
+@functools.lru_cache(maxsize=1 << 16)  # training asks for the same few pieces over and over
 def _byte_level(piece: str) -> bytes:
     return bytes(_BYTE_OF.get(character, 0xFF) for character in piece)
 
@@ -95,6 +97,8 @@ def _ranges(data: bytes, lengths: Sequence[int], dropped: int) -> list[tuple[int
 
 def _character_of_byte(data: bytes) -> list[int]:
     """Index of the character that each byte belongs to, as decoding with replacement counts them."""
+    if data.isascii():
+        return list(range(len(data)))
     owner, index, position = [], 0, 0
     while position < len(data):
         size = _character_size(data[position : position + 4])

@@ -12,8 +12,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from flowtracer.credit import CREDITS, Signals, make_credit
 from flowtracer.errors import InputError
-from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, refuse_nonlinear_loss
+from flowtracer.rl.loss_probe import refuse_nonlinear_loss
+from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
 from tiny import tiny_model, tiny_tokenizer
+from tolerances import assert_close
 
 pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
@@ -292,3 +294,124 @@ def test_a_loss_that_flattens_advantages_is_refused(tmp_path):
     )
     with pytest.raises(InputError, match="linear in advantages"):
         refuse_nonlinear_loss(trainer, batch)
+
+
+SEVERAL_STEPS = [
+    {"num_iterations": 2},
+    {"num_iterations": 2, "steps_per_generation": 2, "per_device_train_batch_size": 2},
+    {"steps_per_generation": 2, "gradient_accumulation_steps": 1, "beta": 0.04},
+]
+"""A generation that serves several optimiser steps needs the policy's log-probabilities as they were."""
+
+
+@pytest.mark.parametrize("options", SEVERAL_STEPS)
+def test_uniform_is_grpo_to_the_bit_over_several_steps(tmp_path, options):
+    plain = make_trainer(tmp_path / "a", GRPOTrainer, GRPOConfig, **options)
+    plain.train()
+    ours = make_trainer(tmp_path / "b", credit=make_credit("uniform"), **options)
+    ours.train()
+    theirs, mine = weights_of(plain), weights_of(ours)
+    assert all(torch.equal(theirs[name], mine[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("options", SEVERAL_STEPS)
+@pytest.mark.parametrize("name", ["flow", "local", "attention_entropy", "entropy"])
+def test_credit_rides_on_the_pass_that_computes_old_log_probabilities(tmp_path, name, options):
+    passes, heard = [], []
+
+    class Counting(Answering):
+        def _get_per_token_logps_and_entropies(self, model, *args, **kwargs):
+            found = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            if self.model.training and model is self.model and not torch.is_grad_enabled():
+                passes.append(found[0])
+            return found
+
+    def spy(signals):
+        heard.append(signals)
+        return credit(signals)
+
+    credit = make_credit(name)
+    spy.needs = credit.needs
+    trainer = make_trainer(tmp_path, Counting, credit=spy, **options)
+    trainer.model.train()
+    rows = [trainer.train_dataset[i // 4] for i in range(8)]
+    batch = trainer._generate_and_score_completions(rows)
+    assert trainer._metrics["train"]["credit/own_forward"] == [0]
+    assert batch["old_per_token_logps"] is passes[-1]
+
+    riding, trainer._boards, trainer._ride = heard[-1], False, None
+    fields, _ = trainer._signals(batch, rows, riding.seeds_B)
+    for field, value in fields.items():
+        got = getattr(riding, field)
+        assert_close(got, value, torch.float32) if value.is_floating_point() else torch.testing.assert_close(got, value)
+
+
+def test_a_reference_model_is_not_ridden_on(tmp_path):
+    trainer = make_trainer(tmp_path, Answering, credit=make_credit("flow"), beta=0.04)
+    with torch.no_grad():
+        for parameter in trainer.ref_model.parameters():
+            parameter.zero_()
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
+    assert "ref_per_token_logps" in batch
+    assert "old_per_token_logps" not in batch
+    assert trainer._metrics["train"]["credit/own_forward"] == [0.75], "one response has no answer"
+    assert trainer._metrics["train"]["credit/flow_in_boosted"][0] > 0.4
+
+
+def saying(trainer, responses):
+    """Make the model say what it would not by itself, token by token, as it generates."""
+    tokenizer, model = trainer.processing_class, trainer.model
+    forced = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
+
+    def allowed(row, ids):
+        place = len(ids) - width[0]
+        return [forced[row % 4][place] if place < len(forced[row % 4]) else tokenizer.pad_token_id]
+
+    def generate(input_ids, **options):
+        width[:] = [input_ids.shape[1]]
+        return spoken(input_ids=input_ids, prefix_allowed_tokens_fn=allowed, **options)
+
+    width, spoken = [0], model.generate
+    model.generate = generate
+    model.train()
+
+
+@pytest.mark.parametrize(("name", "share"), [("flow", 0), ("coupled", 0.25), ("uniform", 0), ("entropy", 1)])
+def test_credit_reads_attention_off_generation(tmp_path, name, share):
+    trainer = make_trainer(tmp_path, credit=make_credit(name), max_completion_length=60)
+    saying(trainer, RESPONSES)
+    rows = [trainer.train_dataset[i // 4] for i in range(4)]
+    trainer._generate_and_score_completions(rows)
+    batch = trainer._generate_and_score_completions(rows)
+    # The longest response's last token was never taken in, and scores of all rows need its row too.
+    assert trainer._metrics["train"]["credit/own_forward"] == [share, share]
+    own, trainer._heard = batch["advantages"].clone(), None
+    mask_BR = batch["completion_mask"].bool()
+    seeds_B = tuple(range(4))
+    fields, _ = trainer._signals(batch, rows, seeds_B)
+    signals = Signals(mask_BR=mask_BR, advantages_B=own[:, -1], seeds_B=seeds_B, **fields)
+    assert trainer._reader().own_forward == {"flow": 0.75, "coupled": 1}.get(name, share)
+    factors_BR, expected_BR = own.abs(), trainer.credit(signals).abs()
+    torch.testing.assert_close(factors_BR / own[:, :1].abs(), expected_BR / expected_BR[:, :1])
+
+
+def test_the_weights_are_those_of_own_forwards(tmp_path):
+    """Where credit reads attention changes no more than rounding does, and no draw."""
+
+    class Deaf(FlowGRPOTrainer):
+        def _generate_single_turn(self, *args, **kwargs):
+            self._boards, boards = False, self._boards
+            found = super()._generate_single_turn(*args, **kwargs)
+            self._boards = boards
+            return found
+
+    ends = []
+    for cls in (FlowGRPOTrainer, Deaf):
+        trainer = make_trainer(tmp_path / cls.__name__, cls, credit=make_credit("flow"), max_completion_length=60)
+        saying(trainer, RESPONSES)
+        trainer.train()
+        ends.append(weights_of(trainer))
+        shares = [line["credit/own_forward"] for line in trainer.state.log_history if "credit/own_forward" in line]
+        assert shares == [0.75 if cls is Deaf else 0] * 2
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

@@ -8,11 +8,18 @@ import flowtracer as ft
 from flowtracer.answer import Miss
 from flowtracer.capture import AttentionReader
 from flowtracer.signals.answers import answer_in_response, locate_answers
-from flowtracer.signals.flow import read_flow
+from flowtracer.signals.flow import PendingFlow
+from flowtracer.signals.passes import run_forwards
 from sampling import RESPONSES, sampled_batch
 from tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = ["what is 3 + 4?", "Ann has 3 apples and buys 4 more. How many?", "q"]
+
+
+def read_flow(reader, sampled, answer_BR, *, at="token", rows_per_forward=8, every_rank_alike=False):
+    pending = PendingFlow(reader, sampled, answer_BR, at=at)
+    run_forwards(pending, rows_per_forward=rows_per_forward, every_rank_alike=every_rank_alike)
+    return pending.fields().values()
 
 
 def flow_of(model, sampled, **options):

@@ -4,11 +4,20 @@ TRL's loss takes advantages of shape (B, T) beside (B,). So after TRL has genera
 gives each token its own advantage, and everything else is TRL's: losses, clipping, KL, logging, checkpoints,
 launchers. With the response's own advantage on every token the run is GRPO to the bit. A maintainer confirmed this
 route (TRL #4525), but the methods are private, so a probe at the first step refuses a TRL whose loss no longer treats
-them that way. A second method is only listened to: it computes the rewards, which TRL does not hand on.
+them that way. Three more methods are only listened to:
+
+- the one that computes the rewards, which TRL does not hand on;
+- the one that computes log-probabilities: where TRL runs the policy over what was just sampled (several optimiser steps
+  a generation, vLLM's correction), attention, log-probabilities and entropies are read off that pass;
+- the one that generates: where no such pass follows, attention is what the model paid while it generated.
+
+Only what neither gives takes a forward of credit's own. The metric `credit/own_forward` is the share of responses that
+it ran over.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 import zlib
@@ -23,9 +32,10 @@ from torch import Tensor
 from flowtracer.credit import Credit, Signals, make_credit, needs_of
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted, normalised
+from flowtracer.rl.loss_probe import refuse_nonlinear_loss
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
-from flowtracer.signals import Sampled, SignalReader, refuse_sharded
+from flowtracer.signals import Generated, Ride, Sampled, SignalReader, refuse_sharded
 from flowtracer.tracer import Tracer
 
 try:
@@ -80,7 +90,10 @@ class FlowGRPOTrainer(GRPOTrainer):
         needs_of(self.credit)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             refuse_sharded(self.credit)
-        self._reader: SignalReader | None = None
+        self._signal_reader: SignalReader | None = None
+        self._ride: Ride | None = None
+        self._heard: Generated | None = None
+        self._boards = self._rode = False
         self._keeper: TraceKeeper | None = None
         self._rewards = torch.empty(0)
         self._probed = False
@@ -92,8 +105,13 @@ class FlowGRPOTrainer(GRPOTrainer):
         return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        out = super()._generate_and_score_completions(inputs)
-        if not self.model.training:  # in evaluation nothing is learned
+        self._ride = self._heard = None
+        self._boards = self.model.training  # in evaluation nothing is learned
+        try:
+            out = super()._generate_and_score_completions(inputs)
+        finally:
+            self._boards = False
+        if not self.model.training:
             return out
         if not self._probed:
             refuse_nonlinear_loss(self, out)
@@ -120,12 +138,47 @@ class FlowGRPOTrainer(GRPOTrainer):
             self._keep_traces(inputs, out, signals.advantages_B, mask_BR)
         return out
 
-    def _signals(
-        self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...]
-    ) -> tuple[dict[str, Any], Counter[str]]:
-        """What the strategy needs, and nothing else."""
-        if self._reader is None:
-            self._reader = SignalReader(
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._boards or self._rode:  # a pass over whole sequences, as there was last time, gives more
+            return super()._generate_single_turn(*args, **kwargs)
+        with self._reader().hearing() as self._heard:
+            return super()._generate_single_turn(*args, **kwargs)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        run = functools.partial(
+            super()._get_per_token_logps_and_entropies, model, input_ids, attention_mask, logits_to_keep, *args
+        )
+        if not (self._boards and self._ride is None and self._is_policy(model) and self._reader().rides):
+            return run(**kwargs)
+        sampled = Sampled(
+            prompt_ids_BP=input_ids[:, :-logits_to_keep],
+            prompt_mask_BP=attention_mask[:, :-logits_to_keep],
+            response_ids_BR=input_ids[:, -logits_to_keep:],
+            response_mask_BR=attention_mask[:, -logits_to_keep:],
+        )
+        if self._reader().wants_logits:
+            kwargs["compute_entropy"] = True
+        with self._reader().riding(sampled) as self._ride:
+            log_probs_BR, entropies_BR, aux_loss = run(**kwargs)
+        if self._reader().wants_logits:
+            off_BR = ~sampled.response_mask_BR.bool()
+            found = {"log_prob_BR": log_probs_BR, "entropy_BR": entropies_BR}
+            self._ride.logits = {name: values_BR.float().masked_fill(off_BR, 0) for name, values_BR in found.items()}
+        return log_probs_BR, entropies_BR, aux_loss
+
+    def _is_policy(self, model: Any) -> bool:
+        """Whether it is the policy that runs; an adapter's reference is the same model, the adapter off or another."""
+        if model is not self.model:
+            return False
+        adapted = getattr(self.accelerator.unwrap_model(self.model), "get_model_status", None)
+        return adapted is None or (adapted().enabled is True and "ref" not in adapted().active_adapters)
+
+    def _reader(self) -> SignalReader:
+        """Made when first needed: its constructor runs a few tokens."""
+        if self._signal_reader is None:
+            self._signal_reader = SignalReader(
                 self.accelerator.unwrap_model(self.model),
                 self._text_tokenizer(),
                 self.credit,
@@ -134,6 +187,12 @@ class FlowGRPOTrainer(GRPOTrainer):
                 every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
                 template_options=self.args.chat_template_kwargs,
             )
+        return self._signal_reader
+
+    def _signals(
+        self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...]
+    ) -> tuple[dict[str, Any], Counter[str]]:
+        """What the strategy needs, and nothing else."""
         sampled = Sampled(
             prompt_ids_BP=out["prompt_ids"],
             prompt_mask_BP=out["prompt_mask"],
@@ -142,8 +201,11 @@ class FlowGRPOTrainer(GRPOTrainer):
             prompts=[row.get("prompt", "") for row in inputs],  # an environment may write its own
             golds=[_text_or_none(row["gold"]) for row in inputs] if "gold" in inputs[0] else None,
         )
-        fields, misses = self._reader.read(sampled, seeds_B)
-        if "group" in self._reader.needs:
+        reader = self._reader()
+        fields, misses = reader.read(sampled, seeds_B, self._ride, self._heard)
+        self._rode = self._ride is not None
+        self._ride = self._heard = None
+        if "group" in reader.needs:
             fields |= {"token_ids_BR": out["completion_ids"], **self._group(len(inputs))}
         return fields, misses
 
@@ -222,6 +284,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         metrics: dict[str, Tensor | float] = {
             "credit/boosted_share": boosted_BR.sum() / learned_BR.sum().clamp_min(1),
             "credit/mean_factor": (advantages_BR.abs() * learned_BR).sum() / size if size > 0 else 1.0,
+            "credit/own_forward": self._reader().own_forward,
             "credit/seconds": seconds,
         }
         if signals.throughput_BR is not None and signals.traced_B is not None:
@@ -255,40 +318,3 @@ def _seeds(ids_BR: Tensor, mask_BR: Tensor, seed: int) -> tuple[int, ...]:
     """A seed from each response's own tokens, so that it does not depend on the batch it stands in."""
     rows = zip(ids_BR.cpu(), mask_BR.cpu(), strict=True)
     return tuple(zlib.crc32(ids[mask].numpy().tobytes(), seed & 0xFFFFFFFF) for ids, mask in rows)
-
-
-def refuse_nonlinear_loss(trainer: GRPOTrainer, batch: dict[str, Any]) -> None:
-    """Raise unless the loss is linear in advantages of shape (B, T), each token's own.
-
-    Evaluates the trainer's loss on the first few tokens of one response: the sum of the losses with one token's
-    advantage at a time must be the loss with all of them.
-    """
-    small = {name: _first_row(value, 3) for name, value in batch.items() if isinstance(value, Tensor) and value.ndim}
-    small |= {name: value for name, value in batch.items() if isinstance(value, Tensor) and not value.ndim}
-    small["completion_mask"] = torch.ones_like(small["completion_ids"])
-    tokens = small["completion_ids"].shape[1]
-    advantages_1T = torch.linspace(0.5, 1.5, tokens, device=small["completion_ids"].device)[None]
-    rows = [torch.zeros_like(advantages_1T), *torch.eye(tokens).to(advantages_1T)[:, None] * advantages_1T]
-    metrics = {mode: {name: list(values) for name, values in kept.items()} for mode, kept in trainer._metrics.items()}
-    trainer.model.eval()
-    try:
-        with torch.no_grad():
-            zero, *single = (trainer._compute_loss(trainer.model, {**small, "advantages": row}) for row in rows)
-            together = trainer._compute_loss(trainer.model, {**small, "advantages": advantages_1T})
-    except Exception as error:
-        raise InputError(f"expected a TRL whose loss takes advantages of shape (B, T), got {error!r}") from error
-    finally:
-        trainer.model.train()
-        for mode, kept in metrics.items():
-            trainer._metrics[mode].clear()
-            trainer._metrics[mode].update(kept)
-    parts = torch.stack([loss - zero for loss in single])
-    if not torch.allclose(parts.sum(), together - zero, rtol=1e-3, atol=1e-6) or bool((parts == 0).all()):
-        raise InputError(
-            "expected a TRL whose loss is linear in advantages of shape (B, T), got one that is not: per-token credit "
-            "would be lost; use a supported release of TRL (>=1.9, not 1.15)"
-        )
-
-
-def _first_row(value: Tensor, tokens: int) -> Tensor:
-    return value[:1] if value.ndim == 1 else value[:1, :tokens]

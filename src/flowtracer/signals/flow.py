@@ -1,58 +1,63 @@
 """Flow over the sequences that a trainer has just sampled: token ids in, throughput of the response tokens out.
 
-1. One truncated forward over the rows that have an answer, in slices of a fixed size.
-2. Two sweeps over the panels; no edges are read off, so nothing of size T x T outlives a slice.
+1. Attention comes from a forward over the rows that have an answer, a few at a time: one that somebody runs anyway, or
+   a truncated one of our own (`flowtracer.signals.passes`).
+2. Two sweeps over the panels; no edges are read off, so nothing of size T x T outlives those rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from flowtracer.attention import AttentionPanels
+from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader
 from flowtracer.flow import solve, within_budget
-from flowtracer.shapes import Bool, Float
-from flowtracer.signals.sampled import Sampled
+from flowtracer.shapes import Bool
+from flowtracer.signals.passes import Pending
+from flowtracer.signals.sampled import Rows, Sampled
 
 
-def read_flow(
-    reader: AttentionReader,
-    sampled: Sampled,
-    answer_BR: Bool[Tensor, "B R"],
-    *,
-    at: str = "token",
-    rows_per_forward: int = 8,
-    every_rank_alike: bool = False,
-) -> tuple[Float[Tensor, "B R"], Bool[Tensor, " B"]]:
+class PendingFlow(Pending):
     """Throughput of every response token, from the whole prompt to the answer, and which responses it reaches.
 
     Args:
         reader: Reads the model's attention.
         sampled: The sequences.
-        answer_BR: The response's own answer.
+        answer_BR: The response's own answer; a sequence without one wants no attention.
         at: The flow ends at the answer's "token"s, or at the positions of their "prediction".
-        rows_per_forward: Sequences in one forward.
-        every_rank_alike: Run the same number of whole forwards whatever was found: a model sharded over processes
-            hangs otherwise.
     """
-    throughput_BR = torch.zeros(answer_BR.shape, device=sampled.device)
-    traced_B = torch.zeros(len(sampled), dtype=torch.bool, device=sampled.device)
-    answered = answer_BR.any(-1).nonzero().squeeze(-1)
-    for rows in sampled.slices(rows_per_forward, None if every_rank_alike else answered):
-        ends = answer_BR[rows].any(0).nonzero()
-        stop = int(ends[-1]) + 1 if len(ends) else None
-        few = sampled.rows(rows, stop)
-        layers = few.attend(reader, stop_early=not every_rank_alike)
-        if stop is None:  # no answer here, but the other ranks waited for this forward
-            continue
-        sink_BT = torch.nn.functional.pad(answer_BR[rows, :stop], (few.first, 0))
-        if at == "prediction":
+
+    def __init__(
+        self, reader: AttentionReader, sampled: Sampled, answer_BR: Bool[Tensor, "B R"], *, at: str = "token"
+    ) -> None:
+        columns_R = torch.arange(1, answer_BR.shape[1] + 1, device=sampled.device)
+        super().__init__(reader, sampled, (answer_BR * columns_R).amax(-1))  # nothing flows behind an answer
+        self._answer_BR = answer_BR
+        self._at = at
+        self._throughput_BR = torch.zeros(answer_BR.shape, device=sampled.device)
+        self._traced_B = torch.zeros(len(sampled), dtype=torch.bool, device=sampled.device)
+
+    def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+        """Solve for a few sequences."""
+        stop = few.ids_BT.shape[1] - few.first
+        sink_BT = torch.nn.functional.pad(self._answer_BR[few.rows, :stop], (few.first, 0))
+        if not bool(sink_BT.any()):  # read only to keep step with other processes
+            return
+        if self._at == "prediction":
             sink_BT = sink_BT.roll(-1, 1)
         question_BT = few.mask_BT.bool().clone()
         question_BT[:, few.first :] = False
         solution = solve(within_budget(AttentionPanels(layers)), question_BT, sink_BT)
         valid_B = solution.finite_B & solution.connected_B
         found_BR = torch.where(valid_B[:, None], solution.throughput_BT, 0.0)[:, few.first :]
-        throughput_BR[rows, :stop], traced_B[rows] = found_BR.float().to(sampled.device), valid_B.to(sampled.device)
-    return throughput_BR, traced_B
+        device = self.sampled.device
+        self._throughput_BR[few.rows, :stop] = found_BR.float().to(device)
+        self._traced_B[few.rows] = valid_B.to(device)
+
+    def fields(self) -> dict[str, Any]:
+        """Throughput, and which responses were traced."""
+        return {"throughput_BR": self._throughput_BR, "traced_B": self._traced_B}

@@ -14,7 +14,8 @@ By head (arXiv 2510.13554), with all three linear in attention, so that one pass
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ from torch import Tensor
 from flowtracer.attention import AttentionPanels, LayerAttention
 from flowtracer.capture import AttentionReader
 from flowtracer.shapes import Bool, Float, Int
-from flowtracer.signals.sampled import Rows
+from flowtracer.signals.passes import Pending
+from flowtracer.signals.sampled import Rows, Sampled
 
 LAYERS = 5
 SHARE = 0.3
@@ -37,6 +39,38 @@ def spread_reader(model: object, layers: Sequence[int] | None) -> AttentionReade
     middle = AttentionReader(model).layers
     places = torch.linspace(0, len(middle) - 1, min(LAYERS, len(middle))).round().long().tolist()
     return AttentionReader(model, [middle[place] for place in places])
+
+
+class PendingScores(Pending):
+    """Scores of every sequence's response tokens, by one of the functions below.
+
+    Args:
+        reader: Reads the model's attention.
+        sampled: The sequences.
+        scores: Layers and a few sequences to two scores of their response tokens.
+        names: The names of the two.
+    """
+
+    def __init__(
+        self,
+        reader: AttentionReader,
+        sampled: Sampled,
+        scores: Callable[[Sequence[LayerAttention], Rows], tuple[Tensor, Tensor]],
+        names: tuple[str, str],
+    ) -> None:
+        columns_R = torch.arange(1, sampled.response_ids_BR.shape[1] + 1, device=sampled.device)
+        super().__init__(reader, sampled, (sampled.response_mask_BR * columns_R).amax(-1))
+        self._scores = scores
+        self._found = {name: torch.zeros(sampled.response_ids_BR.shape, device=sampled.device) for name in names}
+
+    def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+        """Score a few sequences."""
+        for whole_BR, part_BR in zip(self._found.values(), self._scores(layers, few), strict=True):
+            whole_BR[few.rows, : part_BR.shape[1]] = part_BR.to(whole_BR.device)
+
+    def fields(self) -> dict[str, Any]:
+        """The two scores."""
+        return dict(self._found)
 
 
 def mean_scores(layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:

@@ -43,6 +43,16 @@ class Rows:
         padding = inputs.get("attention_mask"), inputs.get("position_ids")
         return reader.read(inputs["input_ids"], *padding, stop_early=stop_early)
 
+    def part(self, layers: Sequence[LayerAttention], first: int = 0) -> list[LayerAttention]:
+        """These sequences out of layers over the whole batch, or over the piece of it that begins at number `first`."""
+        # Where all are there and in order, nothing needs to be copied.
+        whole = len(self.rows) == len(layers[0].query_BHTD)
+        columns = self.cut, self.cut + self.ids_BT.shape[1]
+        return [
+            layer.part(slice(None) if whole else (self.rows - first).to(layer.query_BHTD.device), *columns)
+            for layer in layers  # which may lie on several GPUs
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
@@ -66,6 +76,11 @@ class Sampled:
     def device(self) -> torch.device:
         """Where the ids lie."""
         return self.response_ids_BR.device
+
+    @property
+    def width(self) -> int:
+        """Tokens of a sequence, padding included."""
+        return self.prompt_ids_BP.shape[1] + self.response_ids_BR.shape[1]
 
     def lengths(self) -> list[int]:
         """Tokens of each response."""

@@ -1,0 +1,149 @@
+"""Where signals get attention from: a forward that somebody else runs over the same sequences, or one of their own.
+
+1. What attention is wanted for is a `Pending`: some sequences, and what to do with their layers. It takes a few
+   sequences at a time, from whichever forward has read them, and keeps only their scores.
+2. `ride` listens to the forwards of a trainer. At the last layer that anybody wants, the sequences of that forward are
+   scored, and its queries and keys are let go of: no more than one forward's are ever held.
+3. `run_forwards` reads what is still missing, by forwards that end in the last layer that is wanted.
+
+`rides_truly` says whether a trainer's forwards may be listened to: whether the model attends in them as it does in our
+own. Dropout does not, nor do positions that count padding, where a model sees more of them than their differences.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowtracer.attention import LayerAttention
+from flowtracer.capture import AttentionReader, record_attention
+from flowtracer.shapes import Int
+from flowtracer.signals.sampled import Rows, Sampled
+
+
+class Pending(ABC):
+    """A signal that waits for the attention of some sequences.
+
+    Args:
+        reader: Says which layers and heads.
+        sampled: All sequences.
+        ends_B: How many columns of each response are needed; of those with none, no attention is.
+    """
+
+    def __init__(self, reader: AttentionReader, sampled: Sampled, ends_B: Int[Tensor, " B"]) -> None:
+        self.reader = reader
+        self.sampled = sampled
+        self.ends_B = ends_B
+        self._missing_B = ends_B > 0
+
+    @property
+    def missing(self) -> Int[Tensor, " N"]:
+        """Numbers of the sequences that are still waited for."""
+        return self._missing_B.nonzero().squeeze(-1)
+
+    def rows(self, numbers: Int[Tensor, " N"]) -> Rows:
+        """These sequences, as far as their attention is needed; all of them where it is read only to keep step."""
+        return self.sampled.rows(numbers, int(self.ends_B[numbers].max()) or None)
+
+    def take(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+        """Score a few sequences, which are then waited for no longer."""
+        self.score(few, layers)
+        self._missing_B[few.rows] = False
+
+    @abstractmethod
+    def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+        """Compute what is kept of a few sequences."""
+
+    @abstractmethod
+    def fields(self) -> dict[str, Any]:
+        """The signals, by their names in `Signals`."""
+
+
+def run_forwards(pending: Pending, *, rows_per_forward: int, every_rank_alike: bool) -> int:
+    """Read what a signal still waits for; the number of sequences that a forward ran over.
+
+    With `every_rank_alike`, for a model sharded over processes, whole forwards over all sequences, whatever is missing.
+    """
+    numbers = None if every_rank_alike else pending.missing
+    ran = 0
+    for some in pending.sampled.slices(rows_per_forward, numbers):
+        few = pending.rows(some)
+        pending.take(few, few.attend(pending.reader, stop_early=not every_rank_alike))
+        ran += len(some)
+    return ran
+
+
+@contextlib.contextmanager
+def ride(model: Any, waiting: Sequence[Pending]) -> Iterator[None]:
+    """Score what waits from the forwards of `model` inside the block, which run over all sequences in their order.
+
+    Prompts and responses must stand in them as they do in `Sampled`, padding included. Outputs stay as they are, to
+    the bit.
+    """
+    layers = sorted({layer for pending in waiting for layer in pending.reader.layers})
+    first = 0
+
+    def read(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -> None:
+        nonlocal first
+        if attention.layer != layers[-1] or attention.query_BHTD.shape[2] != waiting[0].sampled.width:
+            return
+        # The trainer's mixed precision is not for what is recomputed here.
+        with torch.no_grad(), torch.autocast(value_BKTD.device.type, enabled=False):
+            for pending in waiting:
+                _score_part(pending, pending.reader.choose(recorded), first)
+        first += len(attention.query_BHTD)
+        recorded.clear()
+
+    if not waiting:
+        yield
+        return
+    with record_attention(model, layers, observer=read) as recorded:
+        yield
+
+
+def _score_part(pending: Pending, layers: Sequence[LayerAttention], first: int) -> None:
+    """Score the sequences from number `first` on, those of them that are waited for."""
+    missing = pending.missing
+    last = first + len(layers[0].query_BHTD)
+    numbers = missing[(missing >= first) & (missing < last)]
+    if not len(numbers):
+        return
+    few = pending.rows(numbers)
+    pending.take(few, few.part(layers, first))
+
+
+def drops(model: Any) -> bool:
+    """Whether the model drops anything at random as it trains: its passes then attend otherwise than our own."""
+    return any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+
+
+def rides_truly(model: Any, reader: AttentionReader) -> bool:
+    """Whether attention in the forwards of a trainer is that of our own, seen on a few tokens with padding in front."""
+    if drops(model):
+        return False
+    embeddings = model.get_input_embeddings()
+    ids_1T = torch.arange(8, device=embeddings.weight.device)[None] % embeddings.num_embeddings
+    mask_1T = (torch.arange(8, device=ids_1T.device) >= 3).long()[None]
+    few = Rows(rows=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, first=3, cut=0)
+    own = few.attend(reader, stop_early=False)
+    devices = [ids_1T.device] if ids_1T.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), record_attention(model, reader.layers) as recorded, torch.no_grad():
+        model(input_ids=ids_1T, attention_mask=mask_1T)  # in the trainer's mode, and without positions, as it does
+    return agree(own, reader.choose(recorded), few)
+
+
+def agree(some: Sequence[LayerAttention], others: Sequence[LayerAttention], few: Rows) -> bool:
+    """Whether two readings of the same sequences have the same attention at the first tokens of the responses."""
+    stop = min(few.first + 16, few.ids_BT.shape[1])
+    counted_BP = few.mask_BT[:, few.first : stop].bool()
+    tolerance = 1e-4 if some[0].query_BHTD.dtype == torch.float32 else 5e-2
+    for one, other in zip(some, others, strict=True):
+        apart_BHPC = (one.weights(few.first, stop) - other.weights(few.first, stop)).abs()
+        if not bool((apart_BHPC.amax((1, 3))[counted_BP.to(apart_BHPC.device)] <= tolerance).all()):
+            return False
+    return True
