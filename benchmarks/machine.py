@@ -51,12 +51,6 @@ def processor_seconds(call: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def free_bytes() -> int:
-    """Memory that a process may still take; Linux only, elsewhere as if there were plenty."""
-    file = Path("/proc/meminfo")
-    return _status_bytes(file, "MemAvailable") if file.exists() else 2**40
-
-
 def peak_bytes(call: Callable[[], object]) -> int | None:
     """Resident memory that a call takes at its highest, above what was there before; Linux only."""
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")

@@ -1,4 +1,4 @@
-"""Traces made from text alone: attention that looks like a model's, without a model.
+"""Traces made from text alone, and attention without a model.
 
 Every token attends to what stands near, to earlier mentions of itself, and to line breaks, of which a few are read long
 afterwards; a seeded draw makes tokens differ. Flow is computed from that attention as from any other.
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowtracer.attention import LayerAttention
 from flowtracer.flow import compute_flow, summarise_edges
 from flowtracer.trace import Span, Trace
 
@@ -72,6 +73,21 @@ def made_trace(
         model="made",
         metadata=metadata or {},
     )
+
+
+def random_layers(
+    length: int, *, batch: int = 1, layers: int = 1, heads: int = 4, kv_heads: int = 2, width: int = 16, seed: int = 0
+) -> list[LayerAttention]:
+    """Causal attention of random queries and keys, as peaked as a trained model's."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count: int) -> torch.Tensor:
+        return torch.randn(batch, count, length, width, generator=generator)
+
+    return [
+        LayerAttention(layer=layer, query_BHTD=draw(heads), key_BKTD=draw(kv_heads), scale=3 * width**-0.5, mask=None)
+        for layer in range(layers)
+    ]
 
 
 def sums(count: int, seed: int = 0) -> tuple[list[str], list[list[str]]]:

@@ -29,10 +29,11 @@ from rich.table import Table
 
 from flowtracer.attention import AttentionPanels
 from flowtracer.capture import AttentionReader
+from flowtracer.doctor import free_memory
 from flowtracer.flow import solve, summarise_edges, summarise_heads, within_budget
 from flowtracer.flow.solution import panel_bounds
 from flowtracer.models import load_model
-from machine import free_bytes, peak_bytes, seconds, stamp
+from machine import peak_bytes, seconds, stamp
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 FEWER_ROUNDS_FROM = 4096
@@ -106,7 +107,7 @@ def measure(model: Any, length: int, rounds: int) -> dict[str, Any]:
     ways = {"plain forward": calls.plain, "trace": calls.trace, "obvious way": calls.obvious}
     config = model.config
     maps = 4 * config.num_hidden_layers * config.num_attention_heads * length**2
-    if maps > free_bytes() / 2:
+    if maps > free_memory("cpu") / 2:
         del ways["obvious way"]
     with torch.no_grad():
         peaks = {name: peak_bytes(call) for name, call in ways.items()}  # the first turn is the warm-up too

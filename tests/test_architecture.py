@@ -17,7 +17,7 @@ LEVELS = [
     {"backbone", "intervals"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
-    {"capture", "encoding"},
+    {"capture", "encoding", "shared_prefix"},
     {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
     {"batch", "evaluate", "signals"},
     {"faithfulness", "masking", "rl"},

@@ -264,10 +264,10 @@ def test_messages_without_a_template_are_refused():
         ft.Tracer(tiny_model(), tokenizer).trace(PROMPT, RESPONSES[0])
 
 
-def test_beyond_the_budget_panels_are_recomputed_with_the_same_numbers(tracer, monkeypatch):
+def test_beyond_the_budget_panels_are_recomputed_with_the_same_numbers(tracer):
     stored = tracer.trace(PROMPT, RESPONSES[1])
-    monkeypatch.setattr("flowtracer.tracer.within_budget", lambda panels: within_budget(panels, budget=0))
-    assert_same(stored, tracer.trace(PROMPT, RESPONSES[1]))
+    streaming = ft.Tracer(tiny_model(), tiny_tokenizer(), memory_budget=0)
+    assert_same(stored, streaming.trace(PROMPT, RESPONSES[1]))
     layers = tracer.reader.read(torch.arange(40)[None])
     assert isinstance(within_budget(AttentionPanels(layers)), CachedPanels)
     assert isinstance(within_budget(AttentionPanels(layers), budget=100), AttentionPanels)

@@ -123,6 +123,16 @@ class LayerAttention:
             **per_head,
         )
 
+    def with_sequences(self, sequences: Sequence[int]) -> LayerAttention:
+        """Only some sequences of the batch."""
+        index = torch.tensor(list(sequences), device=self.query_BHTD.device)
+        per_sequence: dict[str, Any] = {
+            name: value[index]
+            for name in ("mask", "position_bias", "segments_BT")
+            if isinstance(value := getattr(self, name), Tensor) and len(value) > 1
+        }
+        return replace(self, query_BHTD=self.query_BHTD[index], key_BKTD=self.key_BKTD[index], **per_sequence)
+
     def segment(self, row: int, start: int, stop: int) -> LayerAttention:
         """Tokens `start..stop` of one row of the batch, for sequences that were packed into it."""
         return self.part(slice(row, row + 1), start, stop)

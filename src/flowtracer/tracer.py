@@ -26,8 +26,10 @@ from flowtracer.capture import AttentionReader, Heads
 from flowtracer.encoding import EncodedText, Messages, encode_sampled, encode_text, is_unicode, prompt_text
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import (
+    DENSE_BYTES,
     EdgeSummary,
     HeadSummary,
+    PanelSource,
     Solution,
     solve,
     summarise_edges,
@@ -37,6 +39,7 @@ from flowtracer.flow import (
 from flowtracer.models import load_model, model_name
 from flowtracer.offsets import tokens_overlapping
 from flowtracer.shapes import ndarray
+from flowtracer.shared_prefix import attention_panels
 from flowtracer.trace import Rollout, Skipped, Span, Trace, no_heads
 
 
@@ -54,6 +57,9 @@ class Tracer:
         max_edges: Largest edges that a trace keeps.
         heads_per_edge: For how many heads a trace says what they give to each kept edge; 0 to look at no head, which
             saves one pass over the attention.
+        memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout. A batch whose matrix
+            is larger is *streamed*: every pass computes its panels again, which takes about three times as long, and
+            nothing of size T^2 is kept.
 
     Raises:
         CaptureError: The model's attention cannot be read.
@@ -71,6 +77,7 @@ class Tracer:
         question: str = "prompt",
         max_edges: int = 100_000,
         heads_per_edge: int = 3,
+        memory_budget: int = DENSE_BYTES,
     ) -> None:
         for name, value, choices in (
             ("at", at, ("token", "prediction")),
@@ -85,6 +92,7 @@ class Tracer:
         self.question = question
         self.max_edges = max_edges
         self.heads_per_edge = heads_per_edge
+        self.memory_budget = memory_budget
 
     @classmethod
     def from_pretrained(cls, name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> Tracer:
@@ -200,7 +208,8 @@ class Tracer:
         device = self.model.device
         # Without padding no mask is needed, and the backend's fastest path is open.
         mask_BT = None if bool(valid_BT.all()) else valid_BT.long().to(device)
-        return self._solve(self.reader.read(ids_BT.to(device), mask_BT), batch)
+        layers = self.reader.read(ids_BT.to(device), mask_BT)
+        return self._solve(layers, attention_panels(layers, ids_BT, valid_BT), batch)
 
     def _trace_packed(self, batch: list[_Encoded]) -> list[Trace | Skipped]:
         device = self.model.device
@@ -220,13 +229,15 @@ class Tracer:
         start = 0
         for item in batch:
             stop = start + item.needed
-            results += self._solve([layer.segment(0, start, stop) for layer in layers], [item])
+            own = [layer.segment(0, start, stop) for layer in layers]
+            results += self._solve(own, AttentionPanels(own), [item])
             start = stop
         return results
 
-    def _solve(self, layers: list[LayerAttention], batch: list[_Encoded]) -> list[Trace | Skipped]:
-        attention = AttentionPanels(layers)
-        panels = within_budget(attention)
+    def _solve(
+        self, layers: list[LayerAttention], attention: PanelSource, batch: list[_Encoded]
+    ) -> list[Trace | Skipped]:
+        panels = within_budget(attention, self.memory_budget)
         shape = (panels.batch, panels.length)
         question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=panels.device)
         steps_BT = torch.zeros(shape, dtype=torch.long, device=panels.device)
@@ -240,7 +251,7 @@ class Tracer:
         summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps_BT=steps_BT)
         edges = [summary.edges for summary in summaries]
         if self.heads_per_edge:
-            by_head = summarise_heads(attention, solution, edges, heads_per_edge=self.heads_per_edge)
+            by_head = summarise_heads(AttentionPanels(layers), solution, edges, heads_per_edge=self.heads_per_edge)
             heads = [_head_fields(summary, layers) for summary in by_head]
         else:
             heads = [no_heads(len(kept), len(layers)) for kept in edges]

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.attention import AttentionPanels, LayerAttention
+from flowtracer.attention import LayerAttention
 from flowtracer.capture import AttentionReader
 from flowtracer.flow import solve, within_budget
 from flowtracer.shapes import Bool
+from flowtracer.shared_prefix import attention_panels
 from flowtracer.signals.passes import Pending
 from flowtracer.signals.sampled import Rows, Sampled
 
@@ -51,7 +52,7 @@ class PendingFlow(Pending):
             sink_BT = sink_BT.roll(-1, 1)
         question_BT = few.mask_BT.bool().clone()
         question_BT[:, few.first :] = False
-        solution = solve(within_budget(AttentionPanels(layers)), question_BT, sink_BT)
+        solution = solve(within_budget(attention_panels(layers, few.ids_BT, few.mask_BT)), question_BT, sink_BT)
         valid_B = solution.finite_B & solution.connected_B
         found_BR = torch.where(valid_B[:, None], solution.throughput_BT, 0.0)[:, few.first :]
         device = self.sampled.device
