@@ -19,7 +19,7 @@ LEVELS = [
     {"offsets", "attention"},
     {"capture", "encoding", "shared_prefix"},
     {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
-    {"batch", "evaluate", "signals"},
+    {"batch", "estimate", "evaluate", "signals"},
     {"faithfulness", "masking", "rl"},
     {"report", "doctor"},
     {"console", "demo", "study"},

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,8 @@ from flowtracer.errors import FlowTracerError, InputError
 if TYPE_CHECKING:
     from flowtracer.batch import Summary
     from flowtracer.demo import Change
-    from flowtracer.trace import Trace
+    from flowtracer.trace import Rollout, Skipped, Trace
+    from flowtracer.tracer import Tracer
 
 app = typer.Typer(
     name="flowtracer",
@@ -40,6 +41,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+
+LONG_RUN = 200_000
+"""Characters of all responses from which on tracing says first how long it will take."""
 
 TRAINING_COLUMNS = {
     "reward": "reward",
@@ -76,6 +80,7 @@ def trace(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one forward, padding included.")] = 4096,
+    memory_budget: Annotated[str, typer.Option(help="For matrices of attention; beyond it, streamed.")] = "2GiB",
     effects: Annotated[int, typer.Option(min=0, help="Hide each of so many hubs, and measure log p(answer).")] = 0,
     html: Annotated[bool, typer.Option("--html", help="Write pages as well: OUT/index.html.")] = False,
 ) -> None:
@@ -94,8 +99,11 @@ def trace(
         raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
     options = {"model": model, "layers": layers, "at": at, "dtype": dtype, "effects": effects}
     folder = TraceFolder(out, {"rollouts": str(rollouts), **options})
+    budget = parse_bytes(memory_budget)
     with console.status(f"loading {model}"):
         tracer = _load_tracer(model, layers, at, device, dtype)
+    tracer.memory_budget = budget
+    _announce(tracer, records)
     held = len(folder.files())
     started = time.perf_counter()
     finish = partial(with_hub_effects, tracer.model, hubs=effects, max_tokens=max_tokens) if effects else None
@@ -391,6 +399,34 @@ def _load_tracer(model: str, layers: str | None, at: str, device: str | None, dt
 
     chosen = None if layers is None else parse_layers(layers)
     return Tracer(*load_model(model, device=device, dtype=dtype), layers=chosen, at=at)
+
+
+def _announce(tracer: Tracer, records: Sequence[Rollout | Skipped]) -> None:
+    """Say what a long run will take."""
+    from flowtracer.estimate import estimate
+    from flowtracer.trace import Rollout
+
+    rollouts = [record for record in records if isinstance(record, Rollout)]
+    if sum(len(rollout.response) for rollout in rollouts) < LONG_RUN:
+        return
+    with console.status("timing two of them"):
+        ahead = estimate(tracer, rollouts)
+    text = f"{ahead.tokens:,} tokens in {ahead.rollouts} rollouts, the longest of {ahead.longest:,}: about "
+    text += f"{ahead.seconds / 60:.0f} minutes" if ahead.seconds >= 120 else f"{ahead.seconds:.0f} seconds"
+    if ahead.streamed:
+        text += f", more for the {ahead.streamed} that exceed the memory budget and are streamed"
+    console.print(Text(text, style="dim"), soft_wrap=True)
+
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes out of "2GiB", "500 MB" or a plain number."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|)\s*", text)
+    if found is None:
+        raise InputError(f'expected a size such as "2GiB", "500MB" or a number of bytes, got {text!r}')
+    return int(float(found.group(1)) * _UNITS[found.group(2)])
 
 
 def parse_layers(text: str) -> list[int]:

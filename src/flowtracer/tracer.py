@@ -145,6 +145,14 @@ class Tracer:
             results = self._trace_packed(encoded) if pack else self._trace_padded(encoded)
             yield from zip([index for index, _ in batch], results, strict=True)
 
+    def needed_tokens(self, rollout: Rollout) -> int:
+        """Tokens up to the last that the flow ends in: those that a trace runs the model over.
+
+        Raises:
+            TraceError: This rollout cannot be traced; `.reason` names why.
+        """
+        return self._encode(rollout).needed
+
     def _encode(self, rollout: Rollout) -> _Encoded:
         if rollout.token_ids is not None:
             text = encode_sampled(self.tokenizer, *rollout.token_ids)

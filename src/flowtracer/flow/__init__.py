@@ -30,6 +30,7 @@ __all__ = [
     "PanelSource",
     "Solution",
     "compute_flow",
+    "matrix_bytes",
     "solve",
     "summarise_edges",
     "summarise_heads",
@@ -70,7 +71,12 @@ def solve(panels: PanelSource, question_BT: Tensor, answer_BT: Tensor, *, implem
 
 def within_budget(panels: PanelSource, budget: int = DENSE_BYTES) -> PanelSource:
     """Keep the matrix between the sweeps where its lower triangle fits the budget in bytes, else recompute it."""
-    return CachedPanels(panels) if 2 * panels.batch * panels.length**2 <= budget else panels
+    return CachedPanels(panels) if matrix_bytes(panels.batch, panels.length) <= budget else panels
+
+
+def matrix_bytes(batch: int, length: int) -> int:
+    """What the lower triangles of a batch take in float32."""
+    return 2 * batch * length**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
