@@ -14,15 +14,16 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"backbone", "intervals"},
+    {"backbone", "folders", "intervals"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
     {"capture", "encoding"},
     {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
     {"batch", "evaluate", "signals"},
-    {"faithfulness", "masking", "rl"},
+    {"benchmarks", "faithfulness", "masking", "rl"},
     {"report", "doctor"},
-    {"demo"},
+    {"console", "demo"},
+    {"cli_eval"},
     {"cli"},
 ]
 RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method
@@ -37,7 +38,7 @@ NEVER = {
     ("trace", "torch"),
     ("backbone", "torch"),
 }
-ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py"}, "reasoning_gym": {"tasks/base.py"}}
+ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py", "cli_eval.py"}, "reasoning_gym": {"tasks/base.py"}}
 
 
 def imports():
