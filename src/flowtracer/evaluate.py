@@ -1,8 +1,8 @@
 """How good a model is: responses to problems, judged by their task, with intervals.
 
-1. `sample` draws responses, prompts of like length together. Each has random numbers of its own, made from the seed and
-   its name, and takes its t-th token where the t-th of them falls in the cumulative distribution. So a response does not
-   depend on its batch: any part of a run can be made again alone. Temperature 0 is greedy decoding.
+1. `sample` draws responses, prompts of like length together. Each has random numbers of its own, made from the seed
+   and its name, and takes its t-th token where the t-th of them falls in the cumulative distribution. So a response
+   does not depend on its batch: any part of a run can be made again alone. Temperature 0 is greedy decoding.
 2. `respond` gives one response a problem, and `judge` asks the task for each response's verdict.
 3. `accuracy` is a share with Wilson's interval; `gain` compares two models on the same problems, by the paired
    bootstrap, as most of the spread between problems is common to both.
@@ -49,8 +49,8 @@ class Reply:
     """What a model answered."""
 
     text: str
-    tokens: int
-    """How many were generated, the end of the turn included."""
+    tokens: int | None
+    """How many were generated, the end of the turn included, where known."""
     finished: bool
     """It ended by itself."""
 
