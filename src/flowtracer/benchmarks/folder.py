@@ -24,6 +24,7 @@ from flowtracer.benchmarks.pool import GradingPool
 from flowtracer.benchmarks.summary import Result, summarise
 from flowtracer.evaluate import Reply, Sampling, draw_name, sample
 from flowtracer.folders import LineFile, as_lines, claim
+from flowtracer.records import safe_name
 from flowtracer.tasks import Problem, Task
 
 
@@ -80,7 +81,7 @@ class EvaluationFolder:
         asked = list(draws)
         waiting = [draw for draw in asked if (draw.problem.id, draw.number) not in held]
         skipped = as_lines(map(asdict, suite.skipped))
-        (self.path / f"{suite.name}.skipped.jsonl").write_text(skipped, encoding="utf-8")
+        (self.path / f"{safe_name(suite.name)}.skipped.jsonl").write_text(skipped, encoding="utf-8")
         yield len(asked) - len(waiting)
         for batch in respond(waiting) if waiting else ():
             answered = [(waiting[place], reply) for place, reply in batch.items()]
@@ -104,7 +105,7 @@ class EvaluationFolder:
         (self.path / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _file(self, suite: str) -> Path:
-        return self.path / f"{suite}.jsonl"
+        return self.path / f"{safe_name(suite)}.jsonl"
 
 
 def draws_of(suite: Suite, samples: int) -> list[Draw]:

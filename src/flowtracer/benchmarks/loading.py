@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import reprlib
@@ -64,14 +63,14 @@ def load_suite(asked: str, *, limit: int | None = None, instruction: str | None 
     name, options = _with_options(asked)
     if name in TASKS:
         task = _task(name, options)
-        return Suite(name=_slug(asked), problems=task.problems("test", limit or TASK_PROBLEMS), task=task)
+        return Suite(name=asked, problems=task.problems("test", limit or TASK_PROBLEMS), task=task)
     name, _, path = asked.partition("=")
     if asked in BENCHMARKS or (path and name in BENCHMARKS):
         benchmark = BENCHMARKS[name]
         records = _local(Path(path)) if path else _from_hub(name, benchmark)
         rule, usual, drawn = benchmark.rule, benchmark.instruction, None if path else benchmark.drawn
     elif "/" in asked or "\\" in asked or "." in asked:
-        name, rule, usual, drawn = _slug(Path(asked).name.split(".")[0]), None, None, None
+        name, rule, usual, drawn = Path(asked).name.split(".")[0] or "problems", None, None, None
         records = _local(Path(asked))
     else:
         raise InputError(
@@ -247,9 +246,3 @@ def _task(name: str, options: str) -> Task:
     except TypeError as error:
         known = ", ".join(getattr(TASKS[name], "__dataclass_fields__", {}))
         raise InputError(f"expected options of {name} out of {known or 'none'}, got {', '.join(given)}") from error
-
-
-def _slug(text: str) -> str:
-    """A name that a file can have; two that differ only in other characters still differ."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "problems"
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
