@@ -77,7 +77,7 @@ _UNIT = re.compile(
     r"(?<=[\d}])\s*(?!\b(?:and|or|to|sin|cos|tan|cot|sec|csc|log|exp|mod|half|hundred|thousand|million|billion|dozen)\b)"
     r"(?:[a-zA-Z]{3,}|[ckm]m|k?g|ml|ft|lbs?|oz|hr|mi)(?:\^\{?[23]\}?)?(?: [a-zA-Z]+){0,2}\.?$"
 )
-_WORDS = re.compile(r"[a-zA-Z]{3,}(?:[ -][a-zA-Z]+)*")
+_WORDS = re.compile(r"(?=.*[a-zA-Z]{3})[a-zA-Z]+(?:[ -][a-zA-Z]+)*")
 _BASED = re.compile(r"[0-9A-Fa-f]+_\d+")
 
 
@@ -134,7 +134,7 @@ def _signs(part: str) -> list[str]:
 
 _PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])\s*")
 _SEPARATOR = re.compile(r"[,;]|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
-_UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]}])\s*U\s*(?=[(\[\\])")
+_UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]}])\s*U\s*(?=[({\[\\])")
 _BRACKET = re.compile(r"\\[{}]|[()\[\]{}]")
 _OPENING = frozenset(["(", "[", "{", r"\{"])
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
@@ -231,7 +231,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\\(|\\\)|\\\[|\\\]|(?<!\\)\$|\\\$", ""),
         (r"(?<!\\)%", r"\\%"),
         (r"(?<=\d)(?:\\,|\\;|\\ |\{,\})(?=\d{3}(?!\d))", ""),
-        (r"\\(?:[,;: ]|qquad|quad)(?![a-zA-Z])|~", " "),
+        (r"(?<!\\)\\(?:[,;: ]|qquad|quad)(?![a-zA-Z])|~", " "),
         (r"\\(?:text|textrm|mathrm|mbox)\{\s*,?\s*(and|or)\s*\}", r" \1 "),
         (r"\\\{\s*\\\}", r"\\emptyset "),
         (r"_\{(\d+)\}", r"_\1"),

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import reprlib
@@ -244,5 +245,5 @@ def _task(name: str, options: str) -> Task:
     try:
         return TASKS[name](**given)
     except TypeError as error:
-        known = ", ".join(getattr(TASKS[name], "__dataclass_fields__", {}))
+        known = ", ".join(inspect.signature(TASKS[name]).parameters)
         raise InputError(f"expected options of {name} out of {known or 'none'}, got {', '.join(given)}") from error

@@ -1,0 +1,68 @@
+"""Grading in processes: the right grades in order, hung and dead processes replaced."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from flowtracer.benchmarks import worker
+from flowtracer.benchmarks.base import Answered, Grade
+from flowtracer.benchmarks.grading import grade
+from flowtracer.benchmarks.pool import GradingPool
+from flowtracer.errors import FlowTracerError, InputError
+
+RIGHT = Answered(rule="math", gold="7", response=r"\boxed{\frac{14}{2}}")
+WRONG = Answered(rule="number", gold="7", response="#### 8\u2028")
+ENDLESS = Answered(rule="math", gold="7", response=r"\boxed{9^{9^{9^{9^{9}}}} - 10^{10^{10}}!}")
+
+
+def test_grades_are_those_of_this_process_in_order():
+    with GradingPool(workers=2, limit=60.0) as pool:
+        assert pool.grade([RIGHT, WRONG] * 5) == [grade(RIGHT), grade(WRONG)] * 5
+        assert pool.grade([]) == []
+
+
+def test_a_hung_process_is_killed_and_replaced():
+    with GradingPool(limit=3.0) as pool:
+        assert pool.grade([RIGHT, ENDLESS, RIGHT]) == [
+            grade(RIGHT),
+            Grade(correct=False, reason="timeout"),
+            grade(RIGHT),
+        ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
+def test_a_dead_process_is_replaced():
+    with GradingPool(limit=60.0) as pool:
+        pool.grade([RIGHT])
+        process = pool._workers[0]._process
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert pool.grade([RIGHT, RIGHT]) == [Grade(correct=False, reason="crashed"), grade(RIGHT)]
+
+
+def test_closing_ends_the_processes():
+    pool = GradingPool(limit=60.0)
+    pool.grade([WRONG])
+    process = pool._workers[0]._process
+    pool.close()
+    pool.close()
+    assert process.poll() is not None
+
+
+def test_a_process_that_does_not_start(monkeypatch):
+    monkeypatch.setattr(sys, "executable", sys.executable + " that is not")
+    with pytest.raises((FlowTracerError, FileNotFoundError)):
+        GradingPool().grade([RIGHT])
+
+
+def test_what_cannot_be():
+    with pytest.raises(InputError, match="at least one worker"):
+        GradingPool(workers=0)
+    with pytest.raises(InputError, match="limit above 0"):
+        GradingPool(limit=0.0)
+
+
+def test_the_worker_says_when_it_is_ready():
+    assert worker.READY.isprintable()
