@@ -38,7 +38,12 @@ NEVER = {
     ("trace", "torch"),
     ("backbone", "torch"),
 }
-ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py", "cli_eval.py"}, "reasoning_gym": {"tasks/base.py"}}
+ONLY_AT = {
+    "trl": {"rl/trl_trainer.py"},
+    "typer": {"cli.py", "cli_eval.py"},
+    "reasoning_gym": {"tasks/base.py"},
+    "math_verify": {"benchmarks/equality.py", "benchmarks/worker.py"},
+}
 
 
 def imports():
@@ -98,6 +103,7 @@ def test_forbidden_imports():
         ("import flowtracer; flowtracer.compute_flow", ["transformers", "trl"]),
         ("import flowtracer; flowtracer.Tracer", ["trl", "reasoning_gym"]),
         ("import flowtracer; flowtracer.TASKS", ["torch", "reasoning_gym"]),
+        ("import flowtracer.benchmarks.worker", ["torch", "transformers", "datasets", "typer", "rich"]),
     ],
 )
 def test_import_weight(statement, absent):

@@ -21,7 +21,6 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-import flowtracer
 from flowtracer.benchmarks.base import Answered, Grade
 from flowtracer.benchmarks.worker import READY
 from flowtracer.errors import FlowTracerError, InputError
@@ -102,7 +101,7 @@ class _Worker:
 
 
 def _start() -> subprocess.Popen[str]:
-    paths = [str(Path(flowtracer.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
         [sys.executable, "-m", "flowtracer.benchmarks.worker"],
         stdin=subprocess.PIPE,
