@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from flowtracer.benchmarks import worker
 from flowtracer.benchmarks.base import Answered, Grade
 from flowtracer.benchmarks.grading import grade
 from flowtracer.benchmarks.pool import GradingPool
@@ -62,7 +61,3 @@ def test_what_cannot_be():
         GradingPool(workers=0)
     with pytest.raises(InputError, match="limit above 0"):
         GradingPool(limit=0.0)
-
-
-def test_the_worker_says_when_it_is_ready():
-    assert worker.READY.isprintable()

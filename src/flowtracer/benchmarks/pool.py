@@ -22,11 +22,13 @@ from pathlib import Path
 from types import TracebackType
 
 from flowtracer.benchmarks.base import Answered, Grade
-from flowtracer.benchmarks.worker import READY
 from flowtracer.errors import FlowTracerError, InputError
 
 LIMIT = 10.0
 """Seconds for one response. Hundreds of comparisons of real answers took 2 s at most."""
+
+READY = "ready"
+"""What a process says first, when everything is loaded."""
 
 _START = 300.0
 """Seconds for a process to load its libraries, on a slow disk."""

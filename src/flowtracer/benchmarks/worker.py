@@ -16,9 +16,7 @@ from dataclasses import asdict
 
 from flowtracer.benchmarks.base import Answered, Grade
 from flowtracer.benchmarks.grading import grade
-
-READY = "ready"
-"""The first line, when everything is loaded."""
+from flowtracer.benchmarks.pool import READY
 
 MEMORY = 4 << 30
 """Bytes that one process may take: an honest comparison takes some 10 MB."""
