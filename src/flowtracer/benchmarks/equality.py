@@ -60,8 +60,30 @@ def _same(gold: str, answer: str, tolerance: float | None = None) -> bool:
     if wanted.brackets and wanted.brackets == given.brackets:
         return _same_parts(wanted, given)
     if "list" in (wanted.brackets, given.brackets):
-        return False
+        named = _coordinates(given)
+        return named is not None and wanted.brackets == "()" and _same_parts(wanted, named)
+    (name, value), (other_name, other_value) = _assigned(gold), _assigned(answer)
+    if (name or other_name) and (not name or not other_name or name == other_name):
+        return _same(value, other_value, tolerance)
     return _verified(gold, answer)
+
+
+def _assigned(text: str) -> tuple[str, str]:
+    """Name and value of `x = 3` or `f(x) = 2x`; no name where it is something else."""
+    match = _ASSIGNED.fullmatch(text)
+    return (_squeezed(match["name"]), match["value"]) if match else ("", text)
+
+
+def _coordinates(values: _Structure) -> _Structure | None:
+    """`x = 3, y = 4` as (3, 4), if each part has a name of its own."""
+    pairs = [_assigned(part) for part in values.parts]
+    named = len({name for name, _ in pairs}) == len(pairs) and all(name for name, _ in pairs)
+    return _Structure("()", [value for _, value in pairs]) if named else None
+
+
+_ASSIGNED = re.compile(
+    r"(?P<name>[a-zA-Z]{1,2}\s*(?:_(?:\w|\{[^{}=]*\}))?\s*(?:\([a-z](?:\s*,\s*[a-z])*\))?)\s*=\s*(?P<value>[^=<>]+)"
+)
 
 
 def number(text: str) -> Fraction | None:
@@ -82,7 +104,11 @@ _BASED = re.compile(r"[0-9A-Fa-f]+_\d+")
 
 
 def _squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+    """Without space and without marks for words."""
+    return re.sub(r"\s+", "", _TEXT.sub(r"\1", text)).rstrip(".")
+
+
+_TEXT = re.compile(r"\\(?:text|textrm|mathrm|mbox)\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +253,7 @@ _VULGAR = re.compile("[¼½¾⅐-⅞]")
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), written)
     for pattern, written in [
+        (r"(?<=\d),\\!\s*(?=\d{3})", ""),
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle)(?![a-zA-Z])\s*|\\!", ""),
         (r"\\\(|\\\)|\\\[|\\\]|(?<!\\)\$|\\\$", ""),
         (r"(?<!\\)%", r"\\%"),
