@@ -26,6 +26,7 @@ demo: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/trace_cost.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/credit_cost.py
 	$(BIN)/python benchmarks/page.py
 
 # The bundle of the page, from web/; needs node. Only whoever changes web/ runs this.
@@ -36,7 +37,6 @@ page:
 screenshots: $(VENV)/.ready
 	scripts/browser.sh
 	$(BIN)/python scripts/screenshots.py
-	$(BIN)/python benchmarks/credit_cost.py
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ LEVELS = [
     {"batch", "evaluate", "signals"},
     {"benchmarks", "faithfulness", "masking", "rl"},
     {"report", "doctor"},
-    {"console", "demo"},
+    {"console", "demo", "study"},
     {"cli_eval"},
     {"cli"},
 ]

@@ -306,3 +306,12 @@ def test_a_model_that_mixes_packed_sequences_is_refused():
     with pytest.raises(CaptureError, match="pack=False"):
         tracer.trace_batch(rollouts(), pack=True)
     assert all(isinstance(trace, ft.Trace) for trace in tracer.trace_batch(rollouts()))
+
+
+def test_the_bundled_model_goes_by_its_name():
+    trace = ft.Tracer.from_pretrained("nano").trace(
+        [{"role": "user", "content": "k=7; b=a+3; a=2; m=k-1. b is ?"}],
+        "a=2, a is 2.\nk=7, k is 7.\nb=a+3, a is 2, b is 5.\nm=k-1, k is 7, m is 6.\n<answer>5</answer>",
+    )
+    assert trace.model == "nano"
+    assert trace.answer_text == "5"

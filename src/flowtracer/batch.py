@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,24 @@ class TraceFolder:
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path = path
         self.traces = path / "traces"
-        claim(path, options)
-        self.traces.mkdir(exist_ok=True)
+        claim(path, options, inside="traces")
 
     def trace(
-        self, tracer: Tracer, records: Sequence[Rollout | Skipped], *, max_tokens: int = 4096
+        self,
+        tracer: Tracer,
+        records: Sequence[Rollout | Skipped],
+        *,
+        max_tokens: int = 4096,
+        finish: Callable[[Trace], Trace] | None = None,
     ) -> Iterator[Skipped | Path]:
-        """Trace what the folder does not hold yet; yields each outcome as soon as it stands on disk."""
+        """Trace what the folder does not hold yet; yields each outcome as soon as it stands on disk.
+
+        Args:
+            tracer: Reads the model.
+            records: In the order of the folder's files.
+            max_tokens: Tokens of one forward, padding included.
+            finish: What else to measure of a trace before it is written.
+        """
         skipped: list[Skipped] = []
         pending: list[tuple[Path, Rollout]] = []
         for index, record in enumerate(records):
@@ -84,7 +95,7 @@ class TraceFolder:
                 skipped.append(result)
                 yield result
             else:
-                yield _write(result, pending[position][0])
+                yield _write(finish(result) if finish else result, pending[position][0])
         (self.path / "skipped.jsonl").write_text(as_lines(map(asdict, skipped)), encoding="utf-8")
 
     def files(self) -> list[Path]:

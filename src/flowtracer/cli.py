@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +67,7 @@ def main() -> None:
 @app.command()
 def trace(
     rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
-    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, or "smollm2".')],
+    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
     out: Annotated[Path, typer.Option(help="Folder for traces, tokens.parquet and summary.json.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
     layers: Annotated[str | None, typer.Option(help='Decoder layers, as "10-19" or "3,5"; middle third.')] = None,
@@ -75,6 +76,7 @@ def trace(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one forward, padding included.")] = 4096,
+    effects: Annotated[int, typer.Option(min=0, help="Hide each of so many hubs, and measure log p(answer).")] = 0,
     html: Annotated[bool, typer.Option("--html", help="Write pages as well: OUT/index.html.")] = False,
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
@@ -83,19 +85,22 @@ def trace(
     not computed again, so a run that was interrupted goes on where it stopped.
     """
     from flowtracer.batch import TraceFolder
+    from flowtracer.masking import with_hub_effects
     from flowtracer.records import read_rollouts
     from flowtracer.trace import Skipped, load_trace
 
     records = list(read_rollouts(rollouts, limit=limit))
     if not records:
         raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
-    folder = TraceFolder(out, {"rollouts": str(rollouts), "model": model, "layers": layers, "at": at, "dtype": dtype})
+    options = {"model": model, "layers": layers, "at": at, "dtype": dtype, "effects": effects}
+    folder = TraceFolder(out, {"rollouts": str(rollouts), **options})
     with console.status(f"loading {model}"):
         tracer = _load_tracer(model, layers, at, device, dtype)
     held = len(folder.files())
     started = time.perf_counter()
+    finish = partial(with_hub_effects, tracer.model, hubs=effects, max_tokens=max_tokens) if effects else None
     with _progress("tracing", len(records)) as progress:
-        for outcome in folder.trace(tracer, records, max_tokens=max_tokens):
+        for outcome in folder.trace(tracer, records, max_tokens=max_tokens, finish=finish):
             progress.advance(progress.task_ids[0])
             if isinstance(outcome, Skipped):
                 progress.console.print(
@@ -224,7 +229,7 @@ def plot(
 @app.command()
 def mask(
     rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
-    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, or "smollm2".')],
+    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
     out: Annotated[Path, typer.Option(help="Folder for outcomes.jsonl and summary.json.")],
     by: Annotated[str, typer.Option(help="Strategies that score tokens: flow,attention,entropy ...")] = "flow",
     shares: Annotated[str, typer.Option(help="Shares of the reasoning's tokens.")] = "0.05,0.1,0.2,0.4",
@@ -310,6 +315,7 @@ def train(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, responses, traces and pages.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option(help="A few steps, to see every part move in less than a minute.")] = False,
+    seed: Annotated[int, typer.Option(help="Of training.")] = 0,
 ) -> None:
     """Train a small model with flow credit, measure what it gained, and trace how its reasoning changed.
 
@@ -332,13 +338,17 @@ def demo(
                 live.enter_context(view)
             view.add(line)
 
-        result = run_demo(folder, scale=QUICK if quick else FULL, on_stage=on_stage, on_log=on_log)
+        result = run_demo(folder, scale=QUICK if quick else FULL, seed=seed, on_stage=on_stage, on_log=on_log)
     if result.change is None:
         console.print("no problem went from wrong to right")
     else:
         _show_change(result.change)
     console.rule(style="dim")
-    accuracies = {"before": result.before.percent(), "after": result.after.percent(), "gain": result.gain.percent()}
+    accuracies = {
+        "before": result.before.percent(),
+        "after": result.after.percent(),
+        "gain": result.gain.percent("points"),
+    }
     accuracies["minutes"] = f"{(time.perf_counter() - started) / 60:.1f}"
     title = f"greedy accuracy on {result.before.items} held-out problems, with 95 % intervals"
     console.print(_pairs(title, accuracies))

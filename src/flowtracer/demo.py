@@ -43,7 +43,7 @@ class Scale:
 
 
 FULL = Scale(steps=None, problems=500)
-QUICK = Scale(steps=8, problems=100)
+QUICK = Scale(steps=6, problems=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,7 @@ def run_demo(
     out: Path,
     *,
     scale: Scale = FULL,
+    seed: int = 0,
     on_stage: Callable[[str], None] | None = None,
     on_log: Callable[[LogLine], None] | None = None,
 ) -> Result:
@@ -80,15 +81,16 @@ def run_demo(
     Args:
         out: Made if it does not exist.
         scale: FULL takes minutes on two cores, QUICK less than one.
+        seed: Of training.
         on_stage: Called with a line at the start of each stage.
         on_log: Called with every logged step of training.
 
     Raises:
-        InputError: `out` cannot be written, or holds a demo of another scale.
+        InputError: `out` cannot be written, or holds a demo of another scale or seed.
     """
     stage = on_stage or (lambda text: None)
-    run = demo_run(out, scale)
-    _check_scale(out, scale)
+    run = demo_run(out, scale, seed)
+    _check_options(out, scale, seed)
     task = make_task(run.task)
     problems = task.problems("test", scale.problems)
     stage(f"{run.model} before training, on {scale.problems} held-out problems")
@@ -111,16 +113,16 @@ def run_demo(
     )
 
 
-def demo_run(out: Path, scale: Scale) -> RunFile:
+def demo_run(out: Path, scale: Scale, seed: int) -> RunFile:
     """The demo's run file, with its output in `out`."""
     run = read_run_file(RUN_FILE)
     grpo = run.grpo if scale.steps is None else run.grpo | {"max_steps": scale.steps}
-    return run.model_copy(update={"output_dir": out / "train", "grpo": grpo})
+    return run.model_copy(update={"output_dir": out / "train", "grpo": grpo, "seed": seed})
 
 
-def _check_scale(out: Path, scale: Scale) -> None:
-    file = out / "scale.json"
-    wanted = {"steps": scale.steps, "problems": scale.problems}
+def _check_options(out: Path, scale: Scale, seed: int) -> None:
+    file = out / "options.json"
+    wanted = {"steps": scale.steps, "problems": scale.problems, "seed": seed}
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not file.exists():
@@ -128,7 +130,7 @@ def _check_scale(out: Path, scale: Scale) -> None:
     except OSError as error:
         raise InputError(f"expected a folder that can be written, got {str(out)!r}: {error}") from error
     if json.loads(file.read_text(encoding="utf-8")) != wanted:
-        raise InputError(f"expected a folder for this demo, got {str(out)!r}, which holds one of another scale")
+        raise InputError(f"expected a folder for this demo, got {str(out)!r}, which holds one of another scale or seed")
 
 
 def _responses(file: Path, model: str, problems: Sequence[Problem]) -> list[str]:
@@ -152,8 +154,16 @@ def _change(
     """The mended problem whose flow after training is most concentrated, traced before and after."""
     mended = [row for row, (b, a) in enumerate(zip(*verdicts, strict=True)) if a.correct and not b.correct]
     traced: list[dict[int, Trace]] = []
-    for model, texts in zip(models, responses, strict=True):
-        rollouts = [Rollout(id=problems[row].id, prompt=problems[row].prompt, response=texts[row]) for row in mended]
+    for model, texts, judged in zip(models, responses, verdicts, strict=True):
+        rollouts = [
+            Rollout(
+                id=problems[row].id,
+                prompt=problems[row].prompt,
+                response=texts[row],
+                metadata={"is_correct": judged[row].correct},
+            )
+            for row in mended
+        ]
         outcomes = Tracer(*load_model(model)).trace_batch(rollouts)
         traced.append(
             {row: outcome for row, outcome in zip(mended, outcomes, strict=True) if isinstance(outcome, Trace)}

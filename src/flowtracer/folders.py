@@ -16,8 +16,8 @@ OPTIONS = "options.json"
 """What a folder was made with."""
 
 
-def claim(folder: Path, options: Mapping[str, Any]) -> None:
-    """Make a folder, or check that it was made with the same options.
+def claim(folder: Path, options: Mapping[str, Any], *, inside: str = ".") -> None:
+    """Make a folder, and one inside it, or check that it was made with the same options.
 
     Raises:
         InputError: It cannot be written, or holds what other options made.
@@ -25,7 +25,7 @@ def claim(folder: Path, options: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(options))
     file = folder / OPTIONS
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / inside).mkdir(parents=True, exist_ok=True)
         if not file.exists():
             file.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
         kept = json.loads(file.read_text(encoding="utf-8"))

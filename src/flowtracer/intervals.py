@@ -29,9 +29,9 @@ class Interval:
     high: float
     items: int
 
-    def percent(self) -> str:
-        """As in "52.4 % [48.0, 56.7]"."""
-        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+    def percent(self, unit: str = "%") -> str:
+        """As in "52.4 % [48.0, 56.7]"; a difference of shares is in "points"."""
+        return f"{100 * self.mean:.1f} {unit} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 def share_interval(held: Sequence[bool]) -> Interval:

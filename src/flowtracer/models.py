@@ -43,6 +43,12 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
     return model.to(device).eval(), tokenizer
 
 
+def model_name(model: Any) -> str:
+    """What a model was loaded by, or its class where that is not known."""
+    name = str(getattr(model.config, "_name_or_path", ""))
+    return NANO if name == str(_NANO_FOLDER) else name or type(model).__name__
+
+
 def _load_pretrained(name_or_path: str, dtype: str | None) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

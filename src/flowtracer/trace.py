@@ -153,6 +153,8 @@ class Trace:
     """What the rollout brought along: id, reward and the like; JSON values."""
     trained: TrainedOn | None = None
     """Where a trainer learned from this very response: how."""
+    effects: Mapping[int, float] = field(default_factory=dict)
+    """Change of log p(answer), in nats, when a token is hidden from all later ones; by token, where it was measured."""
     schema_version: int = SCHEMA_VERSION
 
     def __len__(self) -> int:
@@ -344,10 +346,12 @@ def load_trace(path: str | Path) -> Trace:
     layers = tuple(header.pop("layers"))
     if "head_flow" not in arrays:
         arrays |= no_heads(len(edges), len(layers))
+    effects = {int(token): effect for token, effect in header.pop("effects", {}).items()}
     trained = header.pop("trained", None)
     if trained is not None:
         trained = TrainedOn(**trained, **{name: arrays.pop(f"trained_{name}") for name in _TRAINED})
-    return Trace(**header, **arrays, **spans, edges=edges, step_spans=steps, layers=layers, trained=trained)
+    fields: dict[str, Any] = {"layers": layers, "trained": trained, "effects": effects}
+    return Trace(**header, **arrays, **spans, **fields, edges=edges, step_spans=steps)
 
 
 def find_traces(path: str | Path) -> list[Path]:
@@ -393,6 +397,7 @@ def _header(trace: Trace) -> dict[str, Any]:
         **{name: dataclasses.asdict(getattr(trace, name)) for name in _SPANS},
         "edges_complete": trace.edges.complete,
         "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
+        "effects": {str(token): effect for token, effect in trace.effects.items()},
         "metadata": dict(trace.metadata),
     }
 

@@ -34,7 +34,7 @@ from flowtracer.flow import (
     summarise_heads,
     within_budget,
 )
-from flowtracer.models import load_model
+from flowtracer.models import load_model, model_name
 from flowtracer.offsets import tokens_overlapping
 from flowtracer.shapes import ndarray
 from flowtracer.trace import Rollout, Skipped, Span, Trace, no_heads
@@ -88,7 +88,7 @@ class Tracer:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> Tracer:
-        """Load model and tokenizer by hub id, folder, `.gguf` file, or "smollm2"; see `flowtracer.models`."""
+        """Load model and tokenizer by hub id, folder, `.gguf` file, "nano" or "smollm2"; see `flowtracer.models`."""
         return cls(*load_model(name_or_path, device=device, dtype=dtype))
 
     def trace(self, prompt: str | Messages, response: str, answer: str | None = None) -> Trace:
@@ -291,7 +291,7 @@ class Tracer:
             step_spans=tuple(steps),
             step_flow=np.pad(step_flow, (0, len(steps) - len(step_flow))),
             layers=self.reader.layers,
-            model=getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__,
+            model=model_name(self.model),
             at=self.at,
             metadata={"id": item.rollout.id, **item.rollout.metadata},
         )

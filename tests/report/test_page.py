@@ -1,5 +1,6 @@
 """The page of one trace in a real browser: everything by mouse and by keyboard."""
 
+import dataclasses
 import io
 import json
 import xml.etree.ElementTree as ElementTree
@@ -48,7 +49,17 @@ def test_it_renders_offline_and_asks_for_nothing(opened, file, trace):
     assert len(page.texts("#paths .row")) == len(trace.paths(8))
     assert len(page.texts("#heads .row")) == 8
     assert len(page.texts("#layers .column")) == 4
-    assert page.page.locator(".badge").first.get_attribute("title") == "causal effect: not measured"
+    assert page.page.locator(".badge").first.get_attribute("title") == "hidden: not measured"
+
+
+def test_a_measured_hub_says_what_hiding_it_does(opened, trace, tmp_path):
+    first, second = (hub.token for hub in trace.hubs(2))
+    measured = dataclasses.replace(trace, effects={first: -1.5, second: 0.25})
+    page = opened(measured.to_html(tmp_path / "trace.html"))
+    titles = [badge.get_attribute("title") for badge in page.page.locator(".badge").all()]
+    assert titles[:3] == ["hidden: log p(answer) \u22121.50", "hidden: log p(answer) +0.25", "hidden: not measured"]
+    lost = page.page.locator(".badge").first.evaluate("badge => badge.style.getPropertyValue('--lost')")
+    assert lost == "78%", "1 - exp(-1.5) of the answer's probability"
 
 
 def test_the_text_is_all_there(opened, file, trace):

@@ -5,6 +5,8 @@ export interface Hub {
   kind: string;
   fan_in: number;
   fan_out: number;
+  /** Change of log p(answer), in nats, with the token hidden from all later ones; null where it was not measured. */
+  effect: number | null;
 }
 
 export interface Path {

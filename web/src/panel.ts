@@ -14,6 +14,18 @@ const HOW_TO_READ = [
   "Point at a token to see where its flow comes from and where it goes. Click to pin it, Esc to let go.",
 ];
 
+/** Says what hiding a hub does to the answer: the fuller, the less probable the answer is without it. */
+function badge(effect: number | null): HTMLElement {
+  const measured =
+    effect === null ? "not measured" : `log p(answer) ${effect < 0 ? "\u2212" : "+"}${Math.abs(effect).toFixed(2)}`;
+  const said = `hidden: ${measured}`;
+  const mark = element("span", "badge", { title: said }, element("span", "sr", {}, said));
+  // Without the hub the answer keeps exp(effect) of its probability.
+  if (effect !== null) mark.style.setProperty("--lost", `${Math.round(100 * (1 - Math.exp(Math.min(0, effect))))}%`);
+  mark.classList.toggle("measured", effect !== null);
+  return mark;
+}
+
 export class Panel {
   private readonly selection = find<HTMLElement>("#selection");
   private replaying: ReturnType<typeof setTimeout> | undefined;
@@ -59,19 +71,12 @@ export class Panel {
     const { data } = this.graph;
     const list = find("#hubs");
     const largest = data.flow[data.hubs[0]?.token ?? 0] || 1;
-    for (const { token, kind } of data.hubs) {
+    for (const { token, kind, effect } of data.hubs) {
       const flow = data.flow[token];
       const note = `${kind === "broadcaster" ? "broadcasts" : "gathers"} \u00b7 sentence ${stepOf(data, token)}`;
       const row = this.row(this.text.label(token), percent(flow), flow / largest, () => this.pin(token), note);
       row.dataset.token = String(token);
-      row.append(
-        element(
-          "span",
-          "badge",
-          { title: "causal effect: not measured" },
-          element("span", "sr", {}, "causal effect not measured"),
-        ),
-      );
+      row.append(badge(effect));
       list.append(element("li", "", {}, row));
     }
     if (data.hubs.length === 0)

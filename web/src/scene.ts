@@ -179,7 +179,8 @@ function hubMarks(data: TraceData, text: TokenText, from: number, to: number): M
   if (stop > start) marks.push({ token: start, text: text.label(start), weight: 2000, strong: true });
   if (to - from <= NAMED_TOKENS) {
     const known = new Set(marks.map((mark) => mark.token));
-    for (let token = Math.floor(from); token < to; token++) {
+    // In a comparison the view may reach beyond the shorter of the two.
+    for (let token = Math.floor(from); token < Math.min(to, data.flow.length); token++) {
       if (!known.has(token)) {
         const piece = text.label(token);
         marks.push({ token, text: piece, weight: data.flow[token], strong: false });

@@ -1,6 +1,7 @@
 """The causal check: hide chosen tokens of the reasoning from all later ones, answer again, and count what changed."""
 
 from flowtracer.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome, first_number, same_answer
+from flowtracer.masking.effects import hidden_effects, with_hub_effects
 from flowtracer.masking.folder import MaskingFolder
 from flowtracer.masking.rerun import WAYS, Reply, Rereader
 from flowtracer.masking.summary import Curve, MaskingSummary, Row, summarise
@@ -21,6 +22,8 @@ __all__ = [
     "VariantOutcome",
     "choose_variants",
     "first_number",
+    "hidden_effects",
     "same_answer",
     "summarise",
+    "with_hub_effects",
 ]

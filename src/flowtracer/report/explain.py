@@ -24,7 +24,12 @@ def explanation(trace: Trace, *, hubs: int = 8, paths: int = 5) -> dict[str, Any
         "model": trace.model,
         "layers": list(trace.layers),
         "hubs": [
-            {**hub_dict(trace, hub), "flow": float(trace.flow[hub.token]), "step": step_of(trace, hub.token)}
+            {
+                **hub_dict(trace, hub),
+                "flow": float(trace.flow[hub.token]),
+                "step": step_of(trace, hub.token),
+                "effect": trace.effects.get(hub.token),
+            }
             for hub in trace.hubs(hubs)
         ],
         "paths": [
@@ -63,7 +68,9 @@ Row = Sequence[str]
 
 
 def _hub_rows(hubs: Iterable[dict[str, Any]]) -> list[Row]:
-    header = ("flow", "token", "word", "step", "fan-in", "fan-out", "kind")
+    hubs = list(hubs)
+    measured = any(hub["effect"] is not None for hub in hubs)
+    header = ("flow", "token", "word", "step", "fan-in", "fan-out", *["hidden, log p"] * measured, "kind")
     return [
         header,
         *(
@@ -74,6 +81,7 @@ def _hub_rows(hubs: Iterable[dict[str, Any]]) -> list[Row]:
                 str(hub["step"]),
                 f"{hub['fan_in']:.1f}",
                 f"{hub['fan_out']:.1f}",
+                *["-" if hub["effect"] is None else f"{hub['effect']:+.2f}"] * measured,
                 hub["kind"],
             )
             for hub in hubs

@@ -140,7 +140,13 @@ def _header(trace: Trace) -> dict[str, Any]:
         "metadata": _shown_metadata(trace.metadata),
         **{name: [span.start, span.stop] for name in _SPANS for span in [getattr(trace, name)]},
         "hubs": [
-            {"token": hub.token, "kind": hub.kind, "fan_in": round(hub.fan_in, 3), "fan_out": round(hub.fan_out, 3)}
+            {
+                "token": hub.token,
+                "kind": hub.kind,
+                "fan_in": round(hub.fan_in, 3),
+                "fan_out": round(hub.fan_out, 3),
+                "effect": trace.effects.get(hub.token),
+            }
             for hub in trace.hubs(HUBS)
         ],
         "paths": [

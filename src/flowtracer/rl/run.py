@@ -36,7 +36,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,11 +51,16 @@ else:
     import tomli as tomllib
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a file; unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TaskSection(_Section):
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+class TaskSection(Section):
     """Problems to train on."""
 
     name: str
@@ -66,7 +71,7 @@ class TaskSection(_Section):
     options: dict[str, Any] = {}
 
 
-class CreditSection(_Section):
+class CreditSection(Section):
     """Where the reward lands."""
 
     name: str = "flow"
@@ -74,7 +79,7 @@ class CreditSection(_Section):
     normalise: bool = False
 
 
-class EvaluationSection(_Section):
+class EvaluationSection(Section):
     """Accuracy on held-out problems as training goes; off by default."""
 
     problems: int = Field(default=0, ge=0)
@@ -86,7 +91,7 @@ class EvaluationSection(_Section):
     batch_size: int = Field(default=256, gt=0)
 
 
-class TracesSection(_Section):
+class TracesSection(Section):
     """Traces of the first training prompts as training goes, and of what the trainer made of them; off by default."""
 
     every: int = Field(default=0, ge=0)
@@ -94,7 +99,7 @@ class TracesSection(_Section):
     prompts: int = Field(default=4, ge=0)
 
 
-class RunFile(_Section):
+class RunFile(Section):
     """One training run."""
 
     model: str
@@ -114,8 +119,13 @@ def read_run_file(path: str | Path) -> RunFile:
     Raises:
         InputError: No such file, not TOML, or a field that is missing, unknown or of another type; names the field.
     """
+    return read_sections(path, RunFile)
+
+
+def read_sections(path: str | Path, kind: type[SectionT]) -> SectionT:
+    """Read and check a TOML file of some kind, as `read_run_file` does."""
     try:
-        return RunFile.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        return kind.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"expected a TOML run file, got {str(path)!r}: {error}") from error
     except ValidationError as error:
@@ -138,20 +148,25 @@ def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> P
     """
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
-    from transformers.trainer_utils import get_last_checkpoint
 
     from flowtracer.rl.trl_trainer import FlowGRPOTrainer
 
     task = make_task(run.task)
     arguments = training_arguments(run)
+    problems = task.problems("train", run.task.problems)
+    checkpoint = last_checkpoint(run.output_dir)
+    done = checkpoint is not None and _steps(checkpoint) >= arguments.max_steps > 0
+    model, tokenizer = load_model(str(checkpoint) if done else run.model, dtype=run.dtype)
+    final = run.output_dir / "final"
+    if done:  # a trainer that goes on from its last step would take one more
+        model.save_pretrained(final)
+        tokenizer.save_pretrained(final)
+        return final
     try:
         run.output_dir.mkdir(parents=True, exist_ok=True)
-        log_file = (run.output_dir / "log.jsonl").open("a", encoding="utf-8")
+        log_file = _open_log(run.output_dir / "log.jsonl")
     except OSError as error:
         raise InputError(f"expected an output_dir that can be written, got {str(run.output_dir)!r}: {error}") from error
-    problems = task.problems("train", run.task.problems)
-    model, tokenizer = load_model(run.model, dtype=run.dtype)
-    checkpoint = get_last_checkpoint(str(run.output_dir))
     with log_file:
         trainer = FlowGRPOTrainer(
             model=model,
@@ -164,10 +179,27 @@ def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> P
         if run.evaluation.problems:
             trainer.add_callback(_evaluation_callback(trainer, run.evaluation, task))
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=checkpoint)
-    final = run.output_dir / "final"
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_model(str(final))
     return final
+
+
+def _open_log(file: Path) -> TextIO:
+    """Open for appending, without the half line that a kill may have left."""
+    text = file.read_bytes() if file.exists() else b""
+    if not text.endswith(b"\n"):
+        file.write_bytes(text[: text.rfind(b"\n") + 1])
+    return file.open("a", encoding="utf-8")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint that was written to its end: the trainer's state comes last."""
+    written = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(written, key=_steps, default=None)
+
+
+def _steps(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def make_task(section: TaskSection) -> Task:
@@ -248,7 +280,9 @@ def _evaluation_callback(trainer: Any, section: EvaluationSection, task: Task) -
             "held_out/seconds": time.perf_counter() - started,
         }
         # To every callback and tracker, but not through trainer.log, which would take the step's own metrics along.
+        due = control.should_log
         trainer.callback_handler.on_log(args, state, control, logs)
+        control.should_log = due  # which takes the step's own line for written
 
     class EvaluationCallback(TrainerCallback):
         """Measures held-out accuracy, on the first process alone."""
