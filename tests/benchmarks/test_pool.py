@@ -1,18 +1,24 @@
 """Grading in processes: the right grades in order, hung and dead processes replaced."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+import flowtracer
 from flowtracer.benchmarks.base import Answered, Grade
 from flowtracer.benchmarks.grading import grade
-from flowtracer.benchmarks.pool import GradingPool
+from flowtracer.benchmarks.pool import READY, GradingPool
 from flowtracer.errors import FlowTracerError, InputError
 
 RIGHT = Answered(rule="math", gold="7", response=r"\boxed{\frac{14}{2}}")
 WRONG = Answered(rule="number", gold="7", response="#### 8\u2028")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(flowtracer.__file__).parents[1])}
 ENDLESS = Answered(rule="math", gold="7", response=r"\boxed{9^{9^{9^{9^{9}}}} - 10^{10^{10}}!}")
 
 
@@ -39,6 +45,22 @@ def test_a_dead_process_is_replaced():
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert pool.grade([RIGHT, RIGHT]) == [Grade(correct=False, reason="crashed"), grade(RIGHT)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on computing there")
+def test_a_process_whose_pool_was_killed_ends_by_itself():
+    command = [sys.executable, "-m", "flowtracer.benchmarks.worker", "1"]
+    question = json.dumps(asdict(ENDLESS)) + "\n"
+    alone = subprocess.run(command, input=question, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    assert alone.returncode == -signal.SIGXCPU
+    assert alone.stdout.split() == [READY]
+
+
+def test_modules_of_the_folder_that_one_is_in_are_not_loaded(tmp_path, monkeypatch):
+    (tmp_path / "math_verify.py").write_text("raise SystemExit('not me')")
+    monkeypatch.chdir(tmp_path)
+    with GradingPool(limit=60.0) as pool:
+        assert pool.grade([RIGHT]) == [grade(RIGHT)]
 
 
 def test_closing_ends_the_processes():

@@ -86,7 +86,7 @@ class EvaluationFolder:
         for batch in respond(waiting) if waiting else ():
             answered = [(waiting[place], reply) for place, reply in batch.items()]
             grades = _grade(suite.task, answered, pool)
-            file.add(_line(draw, reply, grade) for (draw, reply), grade in zip(answered, grades, strict=True))
+            file.add(_line(suite, draw, reply, grade) for (draw, reply), grade in zip(answered, grades, strict=True))
             yield len(answered)
 
     def result(
@@ -126,8 +126,8 @@ def _by_task(task: Task, problem: Problem, response: str) -> Grade:
     return Grade(correct=verdict.correct, reason=str(verdict.reason), answer=answer, found=found)
 
 
-def _line(draw: Draw, reply: Reply, grade: Grade) -> dict[str, Any]:
-    facts = draw.problem.facts
+def _line(suite: Suite, draw: Draw, reply: Reply, grade: Grade) -> dict[str, Any]:
+    facts = draw.problem.facts if suite.task is None else {"rule": suite.task.name}
     return {
         "id": draw.problem.id,
         "sample": draw.number,

@@ -84,7 +84,7 @@ class _Worker:
         self._process: subprocess.Popen[str] | None = None
 
     def grade(self, answered: Answered) -> Grade:
-        process = self._process = self._process or _start()
+        process = self._process = self._process or _start(self._limit)
         line = ""
         # Of a broken pipe, as of a process that died, the empty line says enough.
         with _killed_after(process, self._limit) as killed, suppress(BrokenPipeError):
@@ -102,16 +102,18 @@ class _Worker:
         self._process = None
 
 
-def _start() -> subprocess.Popen[str]:
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowtracer.benchmarks.worker"],
+def _start(limit: float) -> subprocess.Popen[str]:
+    home = str(Path(__file__).parents[2])
+    process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
+        # Twice as long as it gets: the clock on the wall is to be the one that ends it.
+        [sys.executable, "-m", "flowtracer.benchmarks.worker", str(2 * limit)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))},
+        cwd=home,  # Python looks for modules where it is started, and the user's folder may hold a resource.py
     )
     with _killed_after(process, _START):
         line = process.stdout.readline() if process.stdout else ""
@@ -119,7 +121,7 @@ def _start() -> subprocess.Popen[str]:
         _end(process)
         raise FlowTracerError(
             f"expected a grading process to start, got none (exit code {process.returncode}); "
-            "see what `python -m flowtracer.benchmarks.worker` says"
+            "see what `python -m flowtracer.benchmarks.worker 10` says"
         )
     return process
 

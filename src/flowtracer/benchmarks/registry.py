@@ -12,7 +12,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "aime25": Benchmark(hub="math-ai/aime25", split="test", rule="math"),
     # 40 problems with whole numbers for answers; `question`, `answer`.
     "amc23": Benchmark(hub="math-ai/amc23", split="test", rule="math"),
-    # The 674 English competition problems without pictures whose answers can be checked; `question`, `final_answer`,
+    # The English competition problems without pictures whose answers can be checked; `question`, `final_answer`,
     # and `error` where an answer may be off by that much.
     "olympiadbench": Benchmark(hub="Hothan/OlympiadBench", config="OE_TO_maths_en_COMP", split="train", rule="math"),
     # 187,496 questions of many fields, with choices or short answers; `meta_data.question`,

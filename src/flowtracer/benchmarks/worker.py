@@ -1,7 +1,10 @@
 """A process that grades: one JSON object a line in, one out. `flowtracer.benchmarks.pool` starts and ends it.
 
-Nothing but answers goes to the standard output, whatever a library prints. A grading that needs more than
-`MEMORY` above what the process starts with is wrong, where the system can hold it to that.
+    python -m flowtracer.benchmarks.worker 10
+
+Nothing but answers goes to the standard output, whatever a library prints. Where the system can hold it to that, a
+grading may take `MEMORY` above what the process starts with, and as many seconds of computing as the argument says: the
+pool keeps the time on the wall, but a pool that was killed cannot end a process that hangs.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import sys
 from dataclasses import asdict
@@ -22,7 +26,7 @@ MEMORY = 4 << 30
 """Bytes that one process may take: an honest comparison takes some 10 MB."""
 
 
-def main() -> None:
+def main(seconds: float) -> None:
     """Grade until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -32,6 +36,7 @@ def main() -> None:
     _limit_memory()
     print(READY, file=answers, flush=True)
     for line in sys.stdin:
+        _limit_time(seconds)
         try:
             result = grade(Answered(**json.loads(line)))
         except (MemoryError, RecursionError):
@@ -51,5 +56,16 @@ def _limit_memory() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
 
+def _limit_time(seconds: float) -> None:
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        most = math.ceil(used.ru_utime + used.ru_stime + seconds)
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
+
+
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))
