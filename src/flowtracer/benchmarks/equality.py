@@ -89,9 +89,13 @@ _ASSIGNED = re.compile(
 def number(text: str) -> Fraction | None:
     """A plain number, with a unit in words behind it or not: no variables, and nothing to be worked out but a / b."""
     bare = _UNIT.sub("", text)
+    if mixed := _MIXED.fullmatch(bare):
+        size = int(mixed["whole"]) + Fraction(int(mixed["above"]), int(mixed["below"]))
+        return -size if mixed["sign"] else size
     return None if _LETTERS.search(_FRACTION.sub("", bare)) else parse_number(bare)
 
 
+_MIXED = re.compile(r"(?P<sign>-?)\s*(?P<whole>\d+)\s*\\[dt]?frac\s*(?:\{(?P<above>\d+)\}\{(?P<below>0*[1-9]\d*)\})\s*")
 _LETTERS = re.compile(r"[a-zA-Z]")
 _FRACTION = re.compile(r"\\[dt]?frac(?![a-zA-Z])")
 # A letter or two may be a variable or a product; longer words and common short units are none.
@@ -104,8 +108,8 @@ _BASED = re.compile(r"[0-9A-Fa-f]+_\d+")
 
 
 def _squeezed(text: str) -> str:
-    """Without space and without marks for words."""
-    return re.sub(r"\s+", "", _TEXT.sub(r"\1", text)).rstrip(".")
+    """Without marks for words, and without space but between digits: 1 1/2 is not 11/2."""
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", _TEXT.sub(r"\1", text)).rstrip(".")
 
 
 _TEXT = re.compile(r"\\(?:text|textrm|mathrm|mbox)\{([^{}]*)\}")
@@ -163,13 +167,17 @@ _SEPARATOR = re.compile(r"[,;]|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]}])\s*U\s*(?=[({\[\\])")
 _BRACKET = re.compile(r"\\[{}]|[()\[\]{}]")
 _OPENING = frozenset(["(", "[", "{", r"\{"])
-_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])[^,;]*")
+_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])(?!.*\b(?:and|or)\b)[^,;]*")
+_GROUPED = re.compile(r"(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_LOOSE = re.compile(r",\s|;|\b(?:and|or)\b")
 
 
 def _split(text: str, separator: re.Pattern[str]) -> list[str]:
     """The parts between separators that stand outside of every bracket."""
     if _THOUSANDS.fullmatch(text):
         return [text]
+    if _LOOSE.search(text) and not _BRACKET.search(text):  # then a comma without a space is one of thousands
+        text = _GROUPED.sub(lambda match: match.group().replace(",", ""), text)
     depth, start, parts = 0, 0, []
     marks = [(match.start(), match.end(), match.group()) for match in _BRACKET.finditer(text)]
     marks += [(match.start(), match.end(), "") for match in separator.finditer(text)]
@@ -258,7 +266,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\\(|\\\)|\\\[|\\\]|(?<!\\)\$|\\\$", ""),
         (r"(?<!\\)%", r"\\%"),
         (r"(?<=\d)(?:\\,|\\;|\\ |\{,\})(?=\d{3}(?!\d))", ""),
-        (r"(?<!\\)\\(?:[,;: ]|qquad|quad)(?![a-zA-Z])|~", " "),
+        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))|~", " "),
         (r"\\(?:text|textrm|mathrm|mbox)\{\s*,?\s*(and|or)\s*\}", r" \1 "),
         (r"\\\{\s*\\\}", r"\\emptyset "),
         (r"_\{(\d+)\}", r"_\1"),
@@ -268,6 +276,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"(?<![a-zA-Z\\])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
         (r"\*\*", "^"),
+        (r"^\s*(-?\d+) +(\d+)/(\d+)\s*$", r"\1\\frac{\2}{\3}"),
     ]
 )
 _WRAPPED = re.compile(r"^\\(?:boxed|fbox|framebox|text|textbf|textit|mathbf|mathrm|mathit|mbox)\s*\{([^{}]*)\}$")
