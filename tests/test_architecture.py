@@ -14,16 +14,16 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"backbone", "intervals"},
+    {"backbone", "folders", "intervals"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
     {"capture", "encoding", "shared_prefix"},
     {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
     {"batch", "estimate", "evaluate", "signals"},
-    {"faithfulness", "masking", "rl"},
+    {"benchmarks", "faithfulness", "masking", "rl"},
     {"report", "doctor"},
     {"console", "demo", "study"},
-    {"cli_faithfulness"},
+    {"cli_eval", "cli_faithfulness"},
     {"cli"},
 ]
 RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method
@@ -38,7 +38,12 @@ NEVER = {
     ("trace", "torch"),
     ("backbone", "torch"),
 }
-ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py", "cli_faithfulness.py"}, "reasoning_gym": {"tasks/base.py"}}
+ONLY_AT = {
+    "trl": {"rl/trl_trainer.py"},
+    "typer": {"cli.py", "cli_eval.py", "cli_faithfulness.py"},
+    "reasoning_gym": {"tasks/base.py"},
+    "math_verify": {"benchmarks/equality.py", "benchmarks/worker.py"},
+}
 
 
 def imports():
@@ -98,6 +103,7 @@ def test_forbidden_imports():
         ("import flowtracer; flowtracer.compute_flow", ["transformers", "trl"]),
         ("import flowtracer; flowtracer.Tracer", ["trl", "reasoning_gym"]),
         ("import flowtracer; flowtracer.TASKS", ["torch", "reasoning_gym"]),
+        ("import flowtracer.benchmarks.worker", ["torch", "transformers", "datasets", "typer", "rich"]),
     ],
 )
 def test_import_weight(statement, absent):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowtracer.errors import InputError
-from flowtracer.evaluate import accuracy, gain, judge, respond
+from flowtracer.evaluate import Sampling, _ByOwnNumbers, _Prompt, accuracy, gain, judge, respond, sample
 from flowtracer.models import load_model
 from flowtracer.tasks import Planted
 from tiny import tiny_model, tiny_tokenizer
@@ -90,3 +90,63 @@ def test_gain_needs_the_same_problems(before, after):
         gain(before, after)
     with pytest.raises(InputError, match="at least one"):
         accuracy([])
+
+
+def test_sampled_responses_do_not_depend_on_the_batch(nano, problems):
+    together = respond(*nano, problems, temperature=1.5, seed=3)
+    assert respond(*nano, problems, temperature=1.5, seed=3, batch_size=5) == together
+    assert respond(*nano, problems[::-1], temperature=1.5, seed=3, batch_size=1) == together[::-1]
+    assert respond(*nano, problems[:1] * 3, temperature=1.5, seed=3)[0] == together[0]
+
+
+def test_a_problem_that_stands_there_twice_is_sampled_twice(nano, problems):
+    assert len(set(respond(*nano, problems[:1] * 8, temperature=2.0))) > 1
+
+
+def test_replies_say_how_long_they_are_and_whether_they_ended(nano, problems):
+    for limit, ended in ((5, False), (200, True)):
+        prompts, names = [problem.prompt for problem in problems], [problem.id for problem in problems]
+        for batch in sample(*nano, prompts, names, sampling=Sampling(max_new_tokens=limit), batch_size=4):
+            for reply in batch.values():
+                assert reply.finished == ended
+                assert (reply.tokens == 5) == (not ended)
+                assert len(nano[1](reply.text)["input_ids"]) == reply.tokens - ended
+
+
+def test_a_prompt_gets_the_room_that_the_positions_leave():
+    model, tokenizer = tiny_model(max_position_embeddings=64), tiny_tokenizer()
+    prompts = [[{"role": "user", "content": "1" * length}] for length in (3, 40, 200)]
+    replies = {}
+    for batch in sample(model, tokenizer, prompts, "abc", sampling=Sampling(max_new_tokens=30), batch_size=3):
+        replies |= batch
+    lengths = [
+        len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]) for prompt in prompts
+    ]
+    assert lengths[0] + 30 <= 64 < lengths[1] + 30 < lengths[2]
+    assert replies[1].tokens <= 64 - lengths[1]
+    assert (replies[2].text, replies[2].tokens, replies[2].finished) == ("", 0, False)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.7)])
+def test_tokens_are_drawn_from_the_models_distribution(temperature, top_p):
+    logits_V = torch.tensor([2.0, 0.0, 1.0, -3.0, 1.5])
+    probs_V = torch.softmax(logits_V / temperature, 0)
+    if top_p < 1:
+        order = probs_V.argsort(descending=True)
+        kept = order[: int((probs_V[order].cumsum(0) < top_p).sum()) + 1]
+        probs_V = torch.zeros(5).scatter(0, kept, probs_V[kept])
+        probs_V /= probs_V.sum()
+    n = 20_000
+    names = [_Prompt(row=row, ids=[0], room=1, name=str(row)) for row in range(n)]
+    draw = _ByOwnNumbers(names, 1, Sampling(temperature=temperature, top_p=top_p), torch.device("cpu"))
+    chosen_B = draw(torch.zeros(n, 1, dtype=torch.long), logits_V.expand(n, 5)).argmax(-1)
+    counts_V = torch.bincount(chosen_B, minlength=5)
+    # Five standard deviations of each count; the draws are seeded.
+    assert ((counts_V - n * probs_V).abs() <= 5 * (n * probs_V * (1 - probs_V)).sqrt() + 1e-3).all()
+    assert counts_V[probs_V == 0].sum() == 0
+
+
+@pytest.mark.parametrize("options", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"max_new_tokens": 0}])
+def test_sampling_out_of_range(options):
+    with pytest.raises(InputError, match="expected"):
+        Sampling(**options)

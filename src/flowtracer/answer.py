@@ -92,6 +92,11 @@ def first_box(text: str) -> Answer | Miss:
     return Miss.UNCLOSED_BOX if _BOX.search(text) else Miss.NO_ANSWER
 
 
+def boxes(text: str) -> list[CharSpan]:
+    """The insides of all boxes that close and hold something, in the order in which they open."""
+    return [CharSpan(start=start, stop=stop) for start, stop in _boxed(text) if text[start:stop].strip()]
+
+
 def opening_of(text: str, span: CharSpan) -> int:
     r"""Where that begins which opens an answer: `\boxed{`, `<answer>`, `####`; else where the answer itself does."""
     window = max(0, span.start - _LONGEST_OPENING)

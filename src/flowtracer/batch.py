@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flowtracer.errors import InputError
+from flowtracer.folders import as_lines, claim
 from flowtracer.records import safe_name
 from flowtracer.token_table import TokenTableWriter
 from flowtracer.trace import Rollout, Skipped, Trace, load_trace
@@ -60,25 +60,7 @@ class TraceFolder:
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path = path
         self.traces = path / "traces"
-        try:
-            self.traces.mkdir(parents=True, exist_ok=True)
-            self._check_options(options)
-        except OSError as error:
-            raise InputError(f"expected a folder that can be written, got {str(path)!r}: {error}") from error
-
-    def _check_options(self, options: Mapping[str, Any]) -> None:
-        file = self.path / "options.json"
-        wanted = json.loads(json.dumps(options))
-        if not file.exists():
-            file.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-            return
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        different = sorted(name for name in {*kept, *wanted} if kept.get(name) != wanted.get(name))
-        if different:
-            raise InputError(
-                f"expected the options that {str(self.path)!r} was made with, got another {', '.join(different)}; "
-                "choose another folder, or empty this one"
-            )
+        claim(path, options, inside="traces")
 
     def trace(
         self,
@@ -114,8 +96,7 @@ class TraceFolder:
                 yield result
             else:
                 yield _write(finish(result) if finish else result, pending[position][0])
-        lines = "".join(json.dumps(asdict(item)) + "\n" for item in skipped)
-        (self.path / "skipped.jsonl").write_text(lines, encoding="utf-8")
+        (self.path / "skipped.jsonl").write_text(as_lines(map(asdict, skipped)), encoding="utf-8")
 
     def files(self) -> list[Path]:
         """Trace files, in the order of their rollouts."""

@@ -1,4 +1,4 @@
-"""The command line: trace, page, explain, compare, plot, mask, faithfulness, train, demo, doctor.
+"""The command line: trace, page, explain, compare, plot, mask, faithfulness, eval, train, demo, doctor.
 
 Exit codes: 0 on success, 2 for a mistake that the user can mend, with a message that says how. Torch and transformers
 load inside commands, so that `--help` is instant.
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from flowtracer.cli_eval import evaluate
 from flowtracer.cli_faithfulness import faithfulness
+from flowtracer.console import console
+from flowtracer.console import progress as _progress
 from flowtracer.errors import FlowTracerError, InputError
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
 
 LONG_RUN = 200_000
 """Characters of all responses from which on tracing says first how long it will take."""
@@ -292,6 +293,7 @@ def mask(
 
 
 app.command()(faithfulness)
+app.command("eval")(evaluate)
 
 
 @app.command()
@@ -444,13 +446,6 @@ def parse_shares(text: str) -> list[float]:
         return sorted(float(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(f'expected shares such as "0.05,0.1,0.2", got {text!r}') from error
-
-
-def _progress(what: str, total: int | None) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    progress = Progress(*columns, console=console)
-    progress.add_task(what, total=total)
-    return progress
 
 
 def _pairs(title: str, rows: Mapping[str, str]) -> Table:

@@ -8,7 +8,17 @@ import platform
 import sys
 from typing import Any
 
-LIBRARIES = ("flowtracer", "torch", "transformers", "trl", "accelerate", "datasets", "reasoning-gym", "gguf")
+LIBRARIES = (
+    "flowtracer",
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "datasets",
+    "reasoning-gym",
+    "gguf",
+    "math-verify",
+)
 
 
 def machine() -> dict[str, str]:

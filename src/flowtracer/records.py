@@ -27,8 +27,13 @@ Record = Mapping[str, Any]
 _Reader = Callable[[Path], Iterator[tuple[int, Any]]]
 
 
-class _BadRecord(Exception):
+class BadRecord(Exception):
     """A reason and a message, as `Skipped` has them."""
+
+    def skipped(self, place: str) -> Skipped:
+        """The record at this place of its file, left out."""
+        reason, message = self.args
+        return Skipped(id=place, reason=reason, message=message)
 
 
 def read_rollouts(path: str | Path, *, limit: int | None = None) -> Iterator[Rollout | Skipped]:
@@ -42,25 +47,34 @@ def read_rollouts(path: str | Path, *, limit: int | None = None) -> Iterator[Rol
         InputError: No such file, or of another kind.
         FormatError: A file that is not what its name says.
     """
+    return _rollouts(Path(path), read_records(path), limit)
+
+
+def read_records(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """Read the records of a file with their numbers from 1 on; a `BadRecord` stands for one that cannot be read.
+
+    Raises:
+        InputError: No such file, or of another kind.
+        FormatError: A file that is not what its name says.
+    """
     path = Path(path)
     if not path.is_file():
         got = "a folder; pass one of its files" if path.is_dir() else "no file; check the path"
-        raise InputError(f"expected a file of rollouts, got {str(path)!r}, which is {got}")
+        raise InputError(f"expected a file of rollouts or problems, got {str(path)!r}, which is {got}")
     reader = next((reader for suffix, reader in _READERS.items() if path.name.lower().endswith(suffix)), None)
     if reader is None:
         raise InputError(f"expected a file that ends in {', '.join(_READERS)}, got {str(path)!r}; convert it first")
-    return _rollouts(path, reader, limit)
+    return _records(path, reader)
 
 
-def _rollouts(path: Path, reader: _Reader, limit: int | None) -> Iterator[Rollout | Skipped]:
+def _rollouts(path: Path, records: Iterator[tuple[int, Any]], limit: int | None) -> Iterator[Rollout | Skipped]:
     found = 0
-    for number, record in _records(path, reader):
+    for number, record in records:
         outcomes: list[Rollout] | list[Skipped]
         try:
             outcomes = _interpret(record, number)
-        except _BadRecord as error:
-            reason, message = error.args
-            outcomes = [Skipped(id=f"{path.name}:{number}", reason=reason, message=message)]
+        except BadRecord as error:
+            outcomes = [error.skipped(f"{path.name}:{number}")]
         for outcome in outcomes:
             if limit is not None and found >= limit:
                 return
@@ -87,7 +101,7 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, json.loads(line.decode("utf-8-sig"))
             # ValueError: not UTF-8, not JSON, or an integer of more digits than Python converts.
             except (ValueError, RecursionError) as error:
-                yield number, _BadRecord("broken_json", f"expected a JSON object on the line, got {error}")
+                yield number, BadRecord("broken_json", f"expected a JSON object on the line, got {error}")
 
 
 def _json(path: Path) -> Iterator[tuple[int, Any]]:
@@ -106,21 +120,21 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, row.as_py()
             except ValueError as error:  # Parquet does not check that its text is UTF-8
-                yield number, _BadRecord("broken_row", f"expected a row of readable fields, got {error}")
+                yield number, BadRecord("broken_row", f"expected a row of readable fields, got {error}")
 
 
 _READERS = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".parquet": _parquet}
 
 
 def _interpret(record: Any, number: int) -> list[Rollout]:
-    if isinstance(record, _BadRecord):
+    if isinstance(record, BadRecord):
         raise record
     if not isinstance(record, Mapping):
-        raise _BadRecord("not_an_object", f"expected an object with named fields, got {reprlib.repr(record)}")
+        raise BadRecord("not_an_object", f"expected an object with named fields, got {reprlib.repr(record)}")
     layout = next((layout for layout in _LAYOUTS.values() if layout.fits(record)), None)
     if layout is None:
         known = "; or ".join(f"{layout.fields} ({name})" for name, layout in _LAYOUTS.items())
-        raise _BadRecord("unknown_schema", f"expected {known}; got the fields {reprlib.repr(sorted(record))}")
+        raise BadRecord("unknown_schema", f"expected {known}; got the fields {reprlib.repr(sorted(record))}")
     return layout.read(record, number)
 
 
@@ -190,8 +204,8 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _bad_field(name: str, expected: str, value: Any) -> _BadRecord:
-    return _BadRecord("bad_field", f"expected {name} to be {expected}, got {reprlib.repr(value)}")
+def _bad_field(name: str, expected: str, value: Any) -> BadRecord:
+    return BadRecord("bad_field", f"expected {name} to be {expected}, got {reprlib.repr(value)}")
 
 
 def _identity(record: Record, number: int) -> str:

@@ -68,6 +68,7 @@ NOT_ONE_NUMBER = [
         "dollars",
         "eighteen",
         "x = 18",
+        r"2\frac{1}{2}",
         "= 18",
         "about 18",
         "--18",
