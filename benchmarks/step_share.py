@@ -39,8 +39,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, Logi
 from credit_cost import byte_tokenizer
 from flowtracer.credit import make_credit, needs_of
 from flowtracer.models import load_model
-from flowtracer.rl.run import RunFile, make_task, reward_function
+from flowtracer.rl.run import RunFile, reward_function
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
+from flowtracer.tasks import make_task
 from machine import processor_seconds, stamp
 
 ENDING = "\n#### 42\n"
@@ -106,12 +107,12 @@ def from_run_file(file: str, *, ends: bool, **changes: Any) -> Setting:
     run = RunFile.model_validate(tomllib.loads(Path(file).read_text(encoding="utf-8")))
     options = {**run.grpo, **changes}
     batch = options["per_device_train_batch_size"] * options.get("steps_per_generation", 1)
-    problems = make_task(run.task).problems("train", batch // options["num_generations"])
+    problems = make_task(run.task.name, run.task.options).problems("train", batch // options["num_generations"])
     rows = [problem.row() for problem in problems for _ in range(options["num_generations"])]
     return Setting(
         load=lambda: load_model(run.model, device="cpu"),
         rows=rows,
-        rewards=reward_function(make_task(run.task), problems, run.task.format_reward),
+        rewards=reward_function(make_task(run.task.name, run.task.options), problems, run.task.format_reward),
         options={**options, "use_cpu": True, "bf16": False},
         ends=ends,
     )

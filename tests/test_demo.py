@@ -43,7 +43,7 @@ def test_started_again_it_only_shows_its_result(done):
 def test_a_mended_problem_is_traced_before_and_after(done):
     out, _, _, _ = done
     run = demo.demo_run(out, SMALL, seed=0)
-    task = demo.make_task(run.task)
+    task = demo.make_task(run.task.name, run.task.options)
     problems = task.problems("test", 2)
     # What nano writes when it fails and when it solves, on these very problems.
     wrong = [f"1+1=2, no\ngive up\n<answer>{problem.facts['numbers'][0]}</answer>" for problem in problems]

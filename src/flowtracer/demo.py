@@ -24,8 +24,8 @@ from flowtracer.intervals import Interval
 from flowtracer.models import load_model
 from flowtracer.report.compare_page import comparison_page
 from flowtracer.report.html import write_page
-from flowtracer.rl.run import LogLine, RunFile, make_task, read_run_file, train
-from flowtracer.tasks import Problem, Verdict
+from flowtracer.rl.run import LogLine, RunFile, read_run_file, train
+from flowtracer.tasks import Problem, Verdict, make_task
 from flowtracer.trace import Rollout, Trace
 from flowtracer.tracer import Tracer
 
@@ -91,7 +91,7 @@ def run_demo(
     stage = on_stage or (lambda text: None)
     run = demo_run(out, scale, seed)
     _check_options(out, scale, seed)
-    task = make_task(run.task)
+    task = make_task(run.task.name, run.task.options)
     problems = task.problems("test", scale.problems)
     stage(f"{run.model} before training, on {scale.problems} held-out problems")
     before = _responses(out / "before.json", run.model, problems)

@@ -130,9 +130,9 @@ def test_tasks_take_options():
         ("aime26", r"expected a benchmark \(gsm8k, .*task \(countdown, .*got 'aime26'"),
         ("none/here.jsonl", "got 'none/here.jsonl', which is no file"),
         ("gsm8k=none.jsonl", "which is no file"),
-        ("planted:depth=2", "options of planted out of chains, length, got depth"),
-        ("planted:chains", "such as max_numbers=3, got 'chains'"),
-        ("planted:chains=two", "expected a number, true or false for chains"),
+        ("planted:depth=2", "options of task 'planted' out of chains, length, got depth"),
+        ("planted:chains", "such as key=3 or key=true, got 'chains'"),
+        ("planted:chains=two", "got 'chains=two'"),
     ],
 )
 def test_mistakes_are_named(asked, message):

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from flowtracer.errors import InputError
-from flowtracer.rl.run import make_task, read_run_file, reward_function, train, training_arguments
-from flowtracer.tasks import TASKS
+from flowtracer.rl.run import read_run_file, reward_function, train, training_arguments
+from flowtracer.tasks import TASKS, make_task
 from tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("default::FutureWarning", "default::UserWarning", "default::DeprecationWarning")
@@ -92,7 +92,8 @@ def test_options_reach_the_trainer(model, tmp_path):
 
 
 def test_rewards_are_the_tasks():
-    task = make_task(read_section())
+    section = read_section()
+    task = make_task(section.name, section.options)
     problems = task.problems("train", 3)
     reward = reward_function(task, problems, format_reward=0.1)
     ids = [p.id for p in problems]

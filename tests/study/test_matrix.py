@@ -49,7 +49,7 @@ def test_a_matrix_is_every_entry_and_every_combination_of_its_grid(tmp_path):
         ({"credit": ""}, "matrix.credit: list should have at least 1"),
         ({"baseline": "plain"}, r"matrix.baseline among \['flow', 'uniform'\], got 'plain'"),
         ({"problems": 0}, "evaluation.problems above 0"),
-        ({"task": "sudoku"}, "expected task.name among"),
+        ({"task": "sudoku"}, "expected a task among"),
     ],
 )
 def test_mistakes_are_named(tmp_path, changes, message):

@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +21,7 @@ from flowtracer.benchmarks.grading import read_gold
 from flowtracer.benchmarks.registry import BENCHMARKS
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.records import BadRecord, read_records
-from flowtracer.tasks import TASKS, Problem, Task
+from flowtracer.tasks import TASKS, Problem, Task, parse_task
 from flowtracer.trace import Skipped
 
 QUESTION_FIELDS = ("meta_data.question", "problem", "question", "Problem", "input", "prompt")
@@ -61,9 +59,8 @@ def load_suite(asked: str, *, limit: int | None = None, instruction: str | None 
         FormatError: A file that is not what its name says.
         MissingDependencyError: `datasets`, or what a task needs, is not installed.
     """
-    name, options = _with_options(asked)
-    if name in TASKS:
-        task = _task(name, options)
+    if asked.partition(":")[0] in TASKS:
+        task = parse_task(asked)
         return Suite(name=asked, problems=task.problems("test", limit or TASK_PROBLEMS), task=task)
     name, _, path = asked.partition("=")
     if asked in BENCHMARKS or (path and name in BENCHMARKS):
@@ -225,25 +222,3 @@ def _from_hub(name: str, benchmark: Benchmark) -> Iterator[tuple[str, Any]]:
             f"pass a local file of the same records: {name}=PATH.jsonl"
         ) from error
     return ((f"{benchmark.hub}:{number}", row) for number, row in enumerate(rows, 1))
-
-
-def _with_options(asked: str) -> tuple[str, str]:
-    name, _, options = asked.partition(":")
-    return name, options
-
-
-def _task(name: str, options: str) -> Task:
-    given: dict[str, Any] = {}
-    for option in filter(None, options.split(",")):
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise InputError(f"expected options of {name} such as max_numbers=3, got {option!r}")
-        try:
-            given[key.strip()] = json.loads(value)
-        except ValueError as error:
-            raise InputError(f"expected a number, true or false for {key} of {name}, got {value!r}") from error
-    try:
-        return TASKS[name](**given)
-    except TypeError as error:
-        known = ", ".join(inspect.signature(TASKS[name]).parameters)
-        raise InputError(f"expected options of {name} out of {known or 'none'}, got {', '.join(given)}") from error

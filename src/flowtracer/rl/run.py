@@ -43,7 +43,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from flowtracer.errors import InputError
 from flowtracer.evaluate import accuracy, judge, respond
 from flowtracer.models import load_model
-from flowtracer.tasks import TASKS, Problem, Task, reward
+from flowtracer.tasks import Problem, Task, make_task, reward
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -151,7 +151,7 @@ def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> P
 
     from flowtracer.rl.trl_trainer import FlowGRPOTrainer
 
-    task = make_task(run.task)
+    task = make_task(run.task.name, run.task.options)
     arguments = training_arguments(run)
     problems = task.problems("train", run.task.problems)
     checkpoint = last_checkpoint(run.output_dir)
@@ -200,16 +200,6 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def _steps(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def make_task(section: TaskSection) -> Task:
-    """The task that a run file names."""
-    if section.name not in TASKS:
-        raise InputError(f"expected task.name among {sorted(TASKS)}, got {section.name!r}")
-    try:
-        return TASKS[section.name](**section.options)
-    except TypeError as error:
-        raise InputError(f"expected options of task {section.name!r}, got {section.options}: {error}") from error
 
 
 def training_arguments(run: RunFile) -> Any:

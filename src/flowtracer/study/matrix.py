@@ -37,9 +37,9 @@ from flowtracer.rl.run import (
     RunFile,
     Section,
     TaskSection,
-    make_task,
     read_sections,
 )
+from flowtracer.tasks import make_task
 
 
 class Entry(Section):
@@ -100,7 +100,7 @@ def read_study(path: str | Path) -> Study:
     file = read_sections(path, StudyFile)
     if not file.evaluation.problems:
         raise InputError("expected evaluation.problems above 0, the held-out problems that runs are compared on, got 0")
-    make_task(file.task)
+    make_task(file.task.name, file.task.options)
     runs: dict[str, RunFile] = {}
     for label, credit in _credits(file.matrix):
         make_credit(credit.name, credit.options)

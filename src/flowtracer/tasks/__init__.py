@@ -4,8 +4,9 @@ A task's options are the fields of its class: `TASKS["countdown"](max_target=50)
 `parse_task("countdown:max_target=50")`.
 """
 
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowtracer.errors import InputError
@@ -31,11 +32,27 @@ __all__ = [
     "Task",
     "Verdict",
     "WorkedTask",
+    "make_task",
     "parse_task",
     "reward",
     "split_of",
     "validate",
 ]
+
+
+def make_task(name: str, options: Mapping[str, Any]) -> Task:
+    """A task by name, with its options.
+
+    Raises:
+        InputError: An unknown task or option.
+    """
+    if name not in TASKS:
+        raise InputError(f"expected a task among {', '.join(TASKS)}, got {name!r}")
+    try:
+        return TASKS[name](**options)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(TASKS[name]).parameters) or "none"
+        raise InputError(f"expected options of task {name!r} out of {known}, got {', '.join(options)}") from error
 
 
 def parse_task(text: str) -> Task:
@@ -45,8 +62,6 @@ def parse_task(text: str) -> Task:
         InputError: An unknown task or option.
     """
     name, _, given = text.partition(":")
-    if name not in TASKS:
-        raise InputError(f"expected a task among {', '.join(TASKS)}, got {name!r}")
     options: dict[str, Any] = {}
     for option in filter(None, given.split(",")):
         key, _, value = option.partition("=")
@@ -54,7 +69,4 @@ def parse_task(text: str) -> Task:
             options[key.strip()] = json.loads(value)
         except ValueError as error:
             raise InputError(f"expected options of {name} such as key=3 or key=true, got {option!r}") from error
-    try:
-        return TASKS[name](**options)
-    except TypeError as error:
-        raise InputError(f"expected options of task {name!r}, got {options}: {error}") from error
+    return make_task(name, options)
