@@ -14,7 +14,7 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"backbone", "intervals"},
+    {"backbone", "intervals", "kernels"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
     {"capture", "encoding"},
@@ -37,7 +37,12 @@ NEVER = {
     ("trace", "torch"),
     ("backbone", "torch"),
 }
-ONLY_AT = {"trl": {"rl/trl_trainer.py"}, "typer": {"cli.py"}, "reasoning_gym": {"tasks/base.py"}}
+ONLY_AT = {
+    "trl": {"rl/trl_trainer.py"},
+    "typer": {"cli.py"},
+    "reasoning_gym": {"tasks/base.py"},
+    "triton": {"kernels/__init__.py", "kernels/rows.py"},
+}
 
 
 def imports():
