@@ -1,6 +1,6 @@
 """Compile the kernels for GPUs that need not be there, and print what the machine code holds, as JSON.
 
-    python tests/compiled_kernels.py 90:bfloat16:plain 80:float32:everything
+    python tests/compiled_kernels.py 90:bfloat16:plain 80:float32:masked
 
 For each target, type and variant, and each kernel: registers, stack and local bytes of a thread, shared memory of a
 program, and the matrix instructions that stand in the PTX. It runs in a process of its own, because it must not
@@ -21,19 +21,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from flowtracer.kernels import default_tiles, rows
+from flowtracer.kernels import block_width, default_tiles, rows
 
 WIDTH = 128
 SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 FLOATS = {"scale", "softcap", "unit", "never", "share"}
 PLAIN = {
-    "HEADS": 32, "GROUP": 4, "WIDTH": WIDTH, "BLOCK_D": WIDTH, "MASK": 0, "SEGMENTS": False, "SINKS": False,
+    "HEADS": 32, "GROUP": 4, "WIDTH": WIDTH, "MASK": 0, "SEGMENTS": False, "SINKS": False,
     "NATURAL": False, "SOFTCAP": False, "WIDEN": False,
 }  # fmt: skip
 VARIANTS = {
     "plain": {},
-    "everything": {"MASK": 2, "SEGMENTS": True, "SINKS": True, "NATURAL": True, "SOFTCAP": True},
+    "packed": {"SEGMENTS": True, "SINKS": True},
+    "masked": {"MASK": 2, "SINKS": True, "NATURAL": True, "SOFTCAP": True},
 }
 
 
@@ -41,7 +42,16 @@ def compiled(kernel, dtype, capability, tiles, changes):
     """The kernel as a launch on aligned, contiguous tensors would compile it."""
     types = {"query": f"*{SHORT[dtype]}", "keys": f"*{SHORT[dtype]}", "segments": "*i32", "mask": "*bf16"}
     names = kernel.arg_names
-    constants = {**PLAIN, **changes, "BLOCK_P": tiles.rows, "BLOCK_C": tiles.columns, "query_d": 1, "key_d": 1}
+    width = {"BY_PARTS": dtype == "float32", "BLOCK_D": block_width(getattr(torch, dtype), WIDTH)}
+    constants = {
+        **PLAIN,
+        **changes,
+        **width,
+        "BLOCK_P": tiles.rows,
+        "BLOCK_C": tiles.columns,
+        "query_d": 1,
+        "key_d": 1,
+    }
     constants = {name: value for name, value in constants.items() if name in names}
     signature, aligned = {}, {}
     for index, name in enumerate(names):
@@ -57,8 +67,8 @@ def compiled(kernel, dtype, capability, tiles, changes):
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def report(kernel, dtype, capability, variant, tiles=None):
-    tiles = tiles or default_tiles(getattr(torch, dtype), WIDTH)
+def report(kernel, dtype, capability, variant):
+    tiles = default_tiles(getattr(torch, dtype), WIDTH, masked=variant == "masked")
     code = compiled(kernel, dtype, capability, tiles, VARIANTS[variant])
     path = Path(os.environ["TRITON_CACHE_DIR"]) / "kernel.cubin"
     path.write_bytes(code.asm["cubin"])

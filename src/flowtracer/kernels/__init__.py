@@ -33,6 +33,9 @@ except ModuleNotFoundError as error:
 INTERPRETED = not isinstance(_rows.add_mean_rows, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, on a CPU: TRITON_INTERPRET was set before this module was loaded."""
 
+PART = 16
+"""The smallest width of a product that Triton takes."""
+
 WIDEST_HEAD = 256
 """Wider heads would not leave room for two blocks of them in shared memory."""
 
@@ -47,17 +50,21 @@ class Tiles:
     stages: int
 
 
-def default_tiles(dtype: torch.dtype, width: int) -> Tiles:
-    """The largest tiles of which no register spills, by what the compiler reports for sm_80, sm_90 and sm_100."""
-    if dtype == torch.float32:  # exact products run outside of the matrix units and want registers
-        return (
-            Tiles(rows=64, columns=64, warps=8, stages=2)
-            if width <= 128
-            else Tiles(rows=32, columns=32, warps=4, stages=2)
-        )
-    if width <= 64:
-        return Tiles(rows=128, columns=128, warps=8, stages=3)
+def default_tiles(dtype: torch.dtype, width: int, *, masked: bool = False) -> Tiles:
+    """Large tiles of which, by the compiler's report, no register spills and that fit the smallest shared memory.
+
+    Exact products run outside of the matrix units, and a mask in tensor form takes registers of its own.
+    """
+    if dtype == torch.float32:
+        return Tiles(rows=64, columns=64, warps=8, stages=2)
+    if width > 128 or masked:
+        return Tiles(rows=64, columns=64, warps=4, stages=2)
     return Tiles(rows=128, columns=128, warps=8, stages=2)
+
+
+def block_width(dtype: torch.dtype, width: int) -> int:
+    """How much of a head's width a program holds at once: exact float32 products need it in parts."""
+    return PART if dtype == torch.float32 else max(PART, triton.next_power_of_2(width))
 
 
 def refusal(
@@ -71,6 +78,8 @@ def refusal(
     """What about a layer the kernels do not take, in words; None when they take it."""
     if query_BHTD.device.type != "cuda" and not INTERPRETED:
         return f"tensors on {query_BHTD.device.type}"
+    if query_BHTD.device.type == "cuda" and torch.cuda.get_device_capability(query_BHTD.device) < (8, 0):
+        return "a GPU older than sm_80"
     if query_BHTD.dtype not in (torch.float32, torch.bfloat16, torch.float16) or query_BHTD.dtype != key_BKTD.dtype:
         return f"queries and keys in {query_BHTD.dtype} and {key_BKTD.dtype}"
     if query_BHTD.shape[-1] > WIDEST_HEAD:
@@ -119,7 +128,7 @@ class LayerKernel:
             raise InputError(f"expected attention that the kernels take, got {reason}; use implementation='torch'")
         self.device = query_BHTD.device
         self._batch, self._heads, self._length, width = query_BHTD.shape
-        self._tiles = tiles or default_tiles(query_BHTD.dtype, width)
+        self._tiles = tiles or default_tiles(query_BHTD.dtype, width, masked=mask is not None)
         natural = softcap is not None or (mask is not None and mask.dtype != torch.bool)
         no_strides, no_mask = (0, 0, 0), query_BHTD  # an absent tensor is never read: any pointer does
         mask_BTT = None if mask is None else _as_stored(mask).expand(self._batch, -1, -1, -1)[:, 0]
@@ -133,18 +142,19 @@ class LayerKernel:
         )
         never = 0.0 if mask is None or mask.dtype == torch.bool else torch.finfo(mask.dtype).min / 2
         unit = (1.0 if natural else float(scale)) * math.log2(math.e)
-        self._scalars = (window or self._length, float(scale), float(softcap or 1.0), unit, never)
+        self._scalars = (self._length if window is None else window, float(scale), float(softcap or 1.0), unit, never)
         self._options: dict[str, Any] = {
             "HEADS": self._heads,
             "GROUP": self._heads // key_BKTD.shape[1],
             "WIDTH": width,
-            "BLOCK_D": max(16, triton.next_power_of_2(width)),
+            "BLOCK_D": block_width(query_BHTD.dtype, width),
             "MASK": 0 if mask is None else 1 if mask.dtype == torch.bool else 2,
             "SEGMENTS": segments_BT is not None,
             "NATURAL": natural,
             "SOFTCAP": softcap is not None,
             # The interpreter multiplies the bits of bfloat16; in float32 the products are the same numbers.
             "WIDEN": INTERPRETED and query_BHTD.dtype == torch.bfloat16,
+            "BY_PARTS": query_BHTD.dtype == torch.float32,
             "BLOCK_P": self._tiles.rows,
             "BLOCK_C": self._tiles.columns,
             # Also where Triton's default is to come off: scores are subtracted before they are scaled, so nothing

@@ -26,25 +26,47 @@ MASK_ADDITIVE = tl.constexpr(2)
 
 @typing.no_type_check
 @triton.jit
-def _load_block(base, index, stride, limit, width_stride, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Vectors `index` of one head as (index, BLOCK_D), zero past `limit` and past the width of a head."""
-    d = tl.arange(0, BLOCK_D)
+def _load_block(base, index, stride, limit, first, width_stride, WIDTH: tl.constexpr, COUNT: tl.constexpr):
+    """Numbers `first..first+COUNT` of the vectors `index` of one head, zero past `limit` and past the head's width."""
+    d = first + tl.arange(0, COUNT)
     inside = index[:, None] < limit
-    if WIDTH != BLOCK_D:
+    if WIDTH % COUNT != 0:
         inside = inside & (d < WIDTH)[None, :]
     return tl.load(base + index.to(tl.int64)[:, None] * stride + d[None, :] * width_stride, mask=inside, other=0.0)
 
 
 @typing.no_type_check
 @triton.jit
-def _score(query, keys, scale, softcap, NATURAL: tl.constexpr, SOFTCAP: tl.constexpr, WIDEN: tl.constexpr):
-    """Scores of a block of rows over a block of columns, before any mask, in float32."""
+def _products_by_parts(
+    query, rows, query_t, query_d, keys, columns, key_t, key_d, length,
+    WIDTH: tl.constexpr, COUNT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Exact float32 products, a part of the head's width at a time: a thread holds its operands in registers."""
+    products = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    for first in range(0, WIDTH, COUNT):
+        block = _load_block(query, rows, query_t, length, first, query_d, WIDTH, COUNT)
+        key_block = _load_block(keys, columns, key_t, length, first, key_d, WIDTH, COUNT)
+        # TF32 would carry an error of 1e-3 into the softmax.
+        products = tl.dot(block, tl.trans(key_block), products, input_precision="ieee")
+    return products
+
+
+@typing.no_type_check
+@triton.jit
+def _products(block, key_block, WIDEN: tl.constexpr):
+    """Products of half types, summed in float32."""
     if WIDEN:
-        query, keys = query.to(tl.float32), keys.to(tl.float32)
-    # TF32 would carry an error of 1e-3 into the softmax of float32 models.
-    scores = tl.dot(query, tl.trans(keys), input_precision="ieee")
+        block, key_block = block.to(tl.float32), key_block.to(tl.float32)
+    return tl.dot(block, tl.trans(key_block))
+
+
+@typing.no_type_check
+@triton.jit
+def _score(products, scale, softcap, NATURAL: tl.constexpr, SOFTCAP: tl.constexpr):
+    """Scores before any mask."""
+    scores = products
     if NATURAL:
-        scores = scores * scale
+        scores = products * scale
     if SOFTCAP:
         # tanh(x) = 1 - 2 / (exp(2 x) + 1), right in both limits
         scores = softcap * (1.0 - 2.0 / (tl.exp2(scores * (2.0 * LOG2E / softcap)) + 1.0))
@@ -63,16 +85,23 @@ def _mask_tile(mask, rows, columns, row_stride, column_stride, length):
 @typing.no_type_check
 @triton.jit
 def _fold_columns(
-    highest, total, query, rows, first, end, keys, key_t, key_d, segments, row_segments, mask, mask_t, mask_c, length,
-    window, scale, softcap, unit, never,
+    highest, total, query, block, rows, first, end, query_t, query_d, keys, key_t, key_d,
+    segments, row_segments, mask, mask_t, mask_c, length, window, scale, softcap, unit, never,
     CHECK: tl.constexpr, MASK: tl.constexpr, SEGMENTS: tl.constexpr, NATURAL: tl.constexpr, SOFTCAP: tl.constexpr,
-    WIDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_C: tl.constexpr,
+    WIDEN: tl.constexpr, BY_PARTS: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Fold columns `first..end` into each row's largest score and sum of exponentials; CHECK: some are not allowed."""
     for start in range(first, end, BLOCK_C):
         columns = start + tl.arange(0, BLOCK_C)
-        block = _load_block(keys, columns, key_t, length, key_d, WIDTH, BLOCK_D)
-        scores = _score(query, block, scale, softcap, NATURAL, SOFTCAP, WIDEN)
+        if BY_PARTS:
+            products = _products_by_parts(
+                query, rows, query_t, query_d, keys, columns, key_t, key_d, length, WIDTH, BLOCK_D, BLOCK_P, BLOCK_C
+            )
+        else:
+            key_block = _load_block(keys, columns, key_t, length, 0, key_d, WIDTH, BLOCK_D)
+            products = _products(block, key_block, WIDEN)
+        scores = _score(products, scale, softcap, NATURAL, SOFTCAP)
         if CHECK:
             allowed = (columns[None, :] <= rows[:, None]) & (columns[None, :] > rows[:, None] - window)
             if SEGMENTS:
@@ -102,7 +131,7 @@ def row_statistics(
     length, window, scale, softcap, unit, never,
     HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr,
     MASK: tl.constexpr, SEGMENTS: tl.constexpr, SINKS: tl.constexpr, NATURAL: tl.constexpr, SOFTCAP: tl.constexpr,
-    WIDEN: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    WIDEN: tl.constexpr, BY_PARTS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Largest score and reciprocal sum of exponentials of each row: grid (row blocks, batch x heads)."""
     # The last rows have the most columns; they start first, so that the short ones fill up the end.
@@ -110,7 +139,10 @@ def row_statistics(
     b = (tl.program_id(1) // HEADS).to(tl.int64)
     h = tl.program_id(1) % HEADS
     rows = first_row + tl.arange(0, BLOCK_P)
-    block = _load_block(query + b * query_b + h.to(tl.int64) * query_h, rows, query_t, length, query_d, WIDTH, BLOCK_D)
+    query += b * query_b + h.to(tl.int64) * query_h
+    block = rows
+    if not BY_PARTS:
+        block = _load_block(query, rows, query_t, length, 0, query_d, WIDTH, BLOCK_D)
     keys += b * key_b + (h // GROUP).to(tl.int64) * key_h
     segments += b * length
     mask += b * mask_b
@@ -129,20 +161,20 @@ def row_statistics(
         inner = tl.cdiv(tl.maximum(first_row + BLOCK_P - window, 0), BLOCK_C) * BLOCK_C
         inner = tl.minimum(tl.maximum(inner, first), diagonal)
     highest, total = _fold_columns(
-        highest, total, block, rows, first, inner, keys, key_t, key_d, segments, row_segments, mask, mask_t, mask_c,
-        length, window, scale, softcap, unit, never,
-        True, MASK, SEGMENTS, NATURAL, SOFTCAP, WIDEN, WIDTH, BLOCK_D, BLOCK_C,
+        highest, total, query, block, rows, first, inner, query_t, query_d, keys, key_t, key_d,
+        segments, row_segments, mask, mask_t, mask_c, length, window, scale, softcap, unit, never,
+        True, MASK, SEGMENTS, NATURAL, SOFTCAP, WIDEN, BY_PARTS, WIDTH, BLOCK_D, BLOCK_P, BLOCK_C,
     )  # fmt: skip
     if MASK == MASK_NONE and not SEGMENTS:
         highest, total = _fold_columns(
-            highest, total, block, rows, inner, diagonal, keys, key_t, key_d, segments, row_segments, mask, mask_t,
-            mask_c, length, window, scale, softcap, unit, never,
-            False, MASK, SEGMENTS, NATURAL, SOFTCAP, WIDEN, WIDTH, BLOCK_D, BLOCK_C,
+            highest, total, query, block, rows, inner, diagonal, query_t, query_d, keys, key_t, key_d,
+            segments, row_segments, mask, mask_t, mask_c, length, window, scale, softcap, unit, never,
+            False, MASK, SEGMENTS, NATURAL, SOFTCAP, WIDEN, BY_PARTS, WIDTH, BLOCK_D, BLOCK_P, BLOCK_C,
         )  # fmt: skip
     highest, total = _fold_columns(
-        highest, total, block, rows, diagonal, end, keys, key_t, key_d, segments, row_segments, mask, mask_t, mask_c,
-        length, window, scale, softcap, unit, never,
-        True, MASK, SEGMENTS, NATURAL, SOFTCAP, WIDEN, WIDTH, BLOCK_D, BLOCK_C,
+        highest, total, query, block, rows, diagonal, end, query_t, query_d, keys, key_t, key_d,
+        segments, row_segments, mask, mask_t, mask_c, length, window, scale, softcap, unit, never,
+        True, MASK, SEGMENTS, NATURAL, SOFTCAP, WIDEN, BY_PARTS, WIDTH, BLOCK_D, BLOCK_P, BLOCK_C,
     )  # fmt: skip
 
     if SINKS:
@@ -168,7 +200,7 @@ def add_mean_rows(
     start, stop, length, window, scale, softcap, unit, never, share,
     HEADS: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr,
     MASK: tl.constexpr, SEGMENTS: tl.constexpr, NATURAL: tl.constexpr, SOFTCAP: tl.constexpr,
-    WIDEN: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    WIDEN: tl.constexpr, BY_PARTS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Add `share` times the sum over heads of rows `start..stop` to the panel: grid (tiles, batch)."""
     # Neighbouring programs share their columns, and so their keys in the cache.
@@ -202,10 +234,18 @@ def add_mean_rows(
     inverse_in += b * HEADS * length + rows
     total = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
     for _ in range(HEADS // GROUP):
-        key_block = _load_block(keys, columns, key_t, length, key_d, WIDTH, BLOCK_D)
+        key_block = columns
+        if not BY_PARTS:
+            key_block = _load_block(keys, columns, key_t, length, 0, key_d, WIDTH, BLOCK_D)
         for _ in range(GROUP):
-            block = _load_block(query, rows, query_t, length, query_d, WIDTH, BLOCK_D)
-            scores = _score(block, key_block, scale, softcap, NATURAL, SOFTCAP, WIDEN)
+            if BY_PARTS:
+                products = _products_by_parts(
+                    query, rows, query_t, query_d, keys, columns, key_t, key_d, length, WIDTH, BLOCK_D, BLOCK_P, BLOCK_C
+                )
+            else:
+                block = _load_block(query, rows, query_t, length, 0, query_d, WIDTH, BLOCK_D)
+                products = _products(block, key_block, WIDEN)
+            scores = _score(products, scale, softcap, NATURAL, SOFTCAP)
             if MASK == MASK_ADDITIVE:
                 scores = scores + tile.to(tl.float32)
             highest = tl.load(highest_in, mask=rows < length, other=0.0)
