@@ -5,7 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowtracer.flow import MatrixPanels, solve
 
-A_PANEL = 19
+A_PANEL = 15
 """Both sweeps of one panel: what docs/capture.md says. MatrixPanels take one operation of their own in each."""
 
 

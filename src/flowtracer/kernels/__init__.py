@@ -55,10 +55,8 @@ def default_tiles(dtype: torch.dtype, width: int, *, masked: bool = False) -> Ti
 
     Exact products run outside of the matrix units, and a mask in tensor form takes registers of its own.
     """
-    if dtype == torch.float32:
+    if dtype == torch.float32 or width > 128 or masked:
         return Tiles(rows=64, columns=64, warps=8, stages=2)
-    if width > 128 or masked:
-        return Tiles(rows=64, columns=64, warps=4, stages=2)
     return Tiles(rows=128, columns=128, warps=8, stages=2)
 
 

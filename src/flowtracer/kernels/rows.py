@@ -213,19 +213,19 @@ def add_mean_rows(
     b = tl.program_id(1).to(tl.int64)
     rows = first_row + tl.arange(0, BLOCK_P)
     columns = first_column + tl.arange(0, BLOCK_C)
-    allowed = (columns[None, :] < rows[:, None]) & (columns[None, :] > rows[:, None] - window) & (rows < stop)[:, None]
     if SEGMENTS:
         row_segments = tl.load(segments + b * length + rows, mask=rows < stop, other=0)
         column_segments = tl.load(segments + b * length + columns, mask=columns < stop, other=0)
-        allowed = allowed & (row_segments[:, None] == column_segments[None, :]) & (column_segments > 0)[None, :]
+        if tl.max(row_segments, 0) < tl.min(column_segments, 0) or tl.min(row_segments, 0) > tl.max(column_segments, 0):
+            return
     if MASK != MASK_NONE:
         tile = _mask_tile(mask + b * mask_b, rows, columns, mask_t, mask_c, length)
         if MASK == MASK_BOOLEAN:
-            allowed = allowed & (tile != 0)
+            unmasked = tile != 0
         else:
-            allowed = allowed & ~(tile.to(tl.float32) <= never)
-    if MASK != MASK_NONE or SEGMENTS:
-        if tl.max(tl.max(allowed.to(tl.int32), 1), 0) == 0:
+            tile = tile.to(tl.float32)
+            unmasked = ~(tile <= never)
+        if tl.max(tl.max(unmasked.to(tl.int32), 1), 0) == 0:
             return
 
     query += b * query_b
@@ -247,7 +247,7 @@ def add_mean_rows(
                 products = _products(block, key_block, WIDEN)
             scores = _score(products, scale, softcap, NATURAL, SOFTCAP)
             if MASK == MASK_ADDITIVE:
-                scores = scores + tile.to(tl.float32)
+                scores = scores + tile
             highest = tl.load(highest_in, mask=rows < length, other=0.0)
             inverse = tl.load(inverse_in, mask=rows < length, other=0.0)
             total += tl.exp2((scores - highest[:, None]) * unit) * inverse[:, None]
@@ -256,6 +256,12 @@ def add_mean_rows(
             inverse_in += length
         keys += key_h
 
+    # Not before the loop: a tile of conditions would take the registers that its heads need.
+    allowed = (columns[None, :] < rows[:, None]) & (columns[None, :] > rows[:, None] - window) & (rows < stop)[:, None]
+    if SEGMENTS:
+        allowed = allowed & (row_segments[:, None] == column_segments[None, :]) & (column_segments > 0)[None, :]
+    if MASK != MASK_NONE:
+        allowed = allowed & unmasked
     where = panel + b * panel_b + (rows - start).to(tl.int64)[:, None] * panel_p + columns[None, :]
     left = tl.load(where, mask=allowed, other=0.0)
     tl.store(where, left + total * share, mask=allowed)
