@@ -68,7 +68,7 @@ def compiled(kernel, dtype, capability, tiles, changes):
 
 
 def report(kernel, dtype, capability, variant):
-    tiles = default_tiles(getattr(torch, dtype), WIDTH, masked=variant == "masked")
+    tiles = default_tiles(getattr(torch, dtype), WIDTH, masked=variant != "plain")
     code = compiled(kernel, dtype, capability, tiles, VARIANTS[variant])
     path = Path(os.environ["TRITON_CACHE_DIR"]) / "kernel.cubin"
     path.write_bytes(code.asm["cubin"])

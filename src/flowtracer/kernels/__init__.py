@@ -53,7 +53,7 @@ class Tiles:
 def default_tiles(dtype: torch.dtype, width: int, *, masked: bool = False) -> Tiles:
     """Large tiles of which, by the compiler's report, no register spills and that fit the smallest shared memory.
 
-    Exact products run outside of the matrix units, and a mask in tensor form takes registers of its own.
+    Exact products run outside of the matrix units, and masks and segments take registers of their own.
     """
     if dtype == torch.float32 or width > 128 or masked:
         return Tiles(rows=64, columns=64, warps=8, stages=2)
@@ -126,7 +126,9 @@ class LayerKernel:
             raise InputError(f"expected attention that the kernels take, got {reason}; use implementation='torch'")
         self.device = query_BHTD.device
         self._batch, self._heads, self._length, width = query_BHTD.shape
-        self._tiles = tiles or default_tiles(query_BHTD.dtype, width, masked=mask is not None)
+        self._tiles = tiles or default_tiles(
+            query_BHTD.dtype, width, masked=mask is not None or segments_BT is not None
+        )
         natural = softcap is not None or (mask is not None and mask.dtype != torch.bool)
         no_strides, no_mask = (0, 0, 0), query_BHTD  # an absent tensor is never read: any pointer does
         mask_BTT = None if mask is None else _as_stored(mask).expand(self._batch, -1, -1, -1)[:, 0]
