@@ -214,7 +214,7 @@ class AttentionPanels:
                 layer.query_BHTD,
                 layer.key_BKTD,
                 scale=layer.scale,
-                mask=layer.mask,
+                mask=layer.mask if isinstance(layer.mask, Tensor) else None,  # rules are refused before
                 segments_BT=layer.segments_BT if layer.mask is None else None,
                 window=layer.window if layer.mask is None else None,
                 softcap=layer.softcap,
