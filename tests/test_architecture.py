@@ -14,7 +14,7 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"backbone", "folders", "intervals"},
+    {"backbone", "folders", "intervals", "kernels"},
     {"trace", "flow", "answer", "models"},
     {"offsets", "attention"},
     {"capture", "encoding", "shared_prefix"},
@@ -43,6 +43,7 @@ ONLY_AT = {
     "typer": {"cli.py", "cli_eval.py", "cli_faithfulness.py"},
     "reasoning_gym": {"tasks/base.py"},
     "math_verify": {"benchmarks/equality.py", "benchmarks/worker.py"},
+    "triton": {"kernels/__init__.py", "kernels/rows.py"},
 }
 
 

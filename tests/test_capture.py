@@ -10,8 +10,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from families import EAGER_ONLY, FAMILIES, REFUSED, build, model_of
 from flowtracer.attention import AttentionPanels, LayerAttention
-from flowtracer.capture import AttentionReader, _layer_attention, attention_layers, middle_third, record_attention
+from flowtracer.capture import AttentionReader, attention_layers, layer_attention, middle_third, record_attention
 from flowtracer.errors import CaptureError, InputError
+from tiny import tiny_model
 from tolerances import assert_close
 
 LENGTH = 40
@@ -246,11 +247,15 @@ class FlashLayer:
     layer_idx, is_causal = 0, True
 
 
+def flash_model():
+    model = tiny_model()
+    model.config._attn_implementation = "flash_attention_2"  # read alone; what sets it checks for a GPU
+    return model
+
+
 def flash_rows(mask, **kwargs):
     query, keys = torch.randn(2, 2, 4, 12, 8)
-    attention = _layer_attention(
-        FlashLayer(), "flash_attention_2", query, keys[:, :2], mask, {"scaling": 0.3, **kwargs}
-    )
+    attention = layer_attention(flash_model(), FlashLayer(), query, keys[:, :2], mask, {"scaling": 0.3, **kwargs})
     dense = {"layer": 0, "query_BHTD": query, "key_BKTD": keys[:, :2], "scale": 0.3}
     return all_rows([attention], 5), lambda allowed: all_rows([LayerAttention(**dense, mask=allowed)], 5)
 

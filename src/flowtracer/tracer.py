@@ -228,7 +228,9 @@ class Tracer:
             position_ids_BT=torch.from_numpy(positions_T)[None].to(device),
         )
         second = batch[0].needed
-        if len(batch) > 1 and bool((AttentionPanels(layers).rows(second, second + 1)[..., :second] > 0).any()):
+        # A single row is not worth the statistics of all others, which the kernels would begin with.
+        panels = AttentionPanels(layers, implementation="torch")
+        if len(batch) > 1 and bool((panels.rows(second, second + 1)[..., :second] > 0).any()):
             raise CaptureError(
                 f"expected packed sequences to be kept apart by their positions, got {type(self.model).__name__}, "
                 "whose tokens attend across them; trace with pack=False"
@@ -259,7 +261,9 @@ class Tracer:
         summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps_BT=steps_BT)
         edges = [summary.edges for summary in summaries]
         if self.heads_per_edge:
-            by_head = summarise_heads(AttentionPanels(layers), solution, edges, heads_per_edge=self.heads_per_edge)
+            # Maps of heads are what this pass reads, and torch's panels are small enough to hold them.
+            maps = AttentionPanels(layers, implementation="torch")
+            by_head = summarise_heads(maps, solution, edges, heads_per_edge=self.heads_per_edge)
             heads = [_head_fields(summary, layers) for summary in by_head]
         else:
             heads = [no_heads(len(kept), len(layers)) for kept in edges]

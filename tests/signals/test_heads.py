@@ -48,7 +48,7 @@ def test_head_scores_are_those_of_the_maps(rows, monkeypatch):
     reader = AttentionReader(model, [1, 2])
     few = sampled.rows(torch.arange(len(rows)))
     layers = few.attend(reader, stop_early=True)
-    monkeypatch.setattr(heads, "AttentionPanels", lambda layers: AttentionPanels(layers, panel_rows=16))
+    monkeypatch.setattr(heads, "AttentionPanels", lambda layers, **_: AttentionPanels(layers, panel_rows=16))
     waad_BR, fai_BR = head_scores(layers, few)
     for row in range(len(rows)):
         ids_T, start = sequence(sampled, row)

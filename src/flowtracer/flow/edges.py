@@ -2,7 +2,7 @@
 
 One pass serves all four, panel by panel, so no T x T matrix of edge flows ever exists:
 
-1. the largest edges of each panel, merged and cut to a limit;
+1. the largest edges, panel by panel, cut to a limit as often as they fill it twice, so that memory knows no length;
 2. effective fan-in of a token, exp of the entropy of the flow along its row;
 3. effective fan-out, the same along its column;
 4. flow between steps, the sum of token edge flows, exact by linearity.
@@ -49,7 +49,7 @@ def summarise_edges(
     membership_BTS = torch.nn.functional.one_hot(steps_BT).to(solution.log_reach_BT.dtype)
     fan_in_BT, out_sum_BT, out_plogp_BT = solution.log_reach_BT.new_zeros(3, batch, length)
     step_flow_BSS = membership_BTS.new_zeros(batch, *2 * [membership_BTS.shape[-1]])
-    largest: list[list[Tensor]] = [[] for _ in range(batch)]
+    largest = [_LargestEdges(max_edges) for _ in range(batch)]
     carrying_B = torch.zeros(batch, dtype=torch.long, device=panels.device)
     for start, stop in panel_bounds(needed, panels.panel_rows):
         phi_BPC = edge_flow_rows(panels, solution, start, stop)
@@ -60,11 +60,11 @@ def summarise_edges(
         step_flow_BSS += membership_BTS[:, :stop].mT @ phi_BPC.mT @ membership_BTS[:, start:stop]
         carrying_B += (phi_BPC > 0).sum((1, 2))
         for b in range(batch):
-            largest[b].append(_largest_of_panel(phi_BPC[b], start, max_edges))
+            largest[b].add(phi_BPC[b], start)
     fan_out_BT = _perplexity(out_sum_BT, out_plogp_BT)
     return [
         EdgeSummary(
-            edges=_merge(largest[b], max_edges, complete=int(carrying_B[b]) <= max_edges),
+            edges=largest[b].edges(complete=int(carrying_B[b]) <= max_edges),
             fan_in=fan_in_BT[b].double().cpu().numpy(),
             fan_out=fan_out_BT[b].double().cpu().numpy(),
             step_flow=step_flow_BSS[b].double().cpu().numpy(),
@@ -78,22 +78,43 @@ def _perplexity(total: Tensor, plogp: Tensor) -> Tensor:
     return torch.where(total > 0, (total.log() - plogp / total).exp(), 0.0)
 
 
-def _largest_of_panel(phi_PC: Float[Tensor, "P C"], start: int, limit: int) -> Float[Tensor, "3 E"]:
-    """Source, target and flow of a panel's largest edges. Float64 holds every token index exactly."""
-    flat = phi_PC.flatten()
-    kept = flat.nonzero().squeeze(-1)
-    if len(kept) > limit:
-        kept = flat.topk(limit, sorted=False).indices
-    columns = phi_PC.shape[1]
-    return torch.stack([(kept % columns).to(flat.dtype), (kept // columns + start).to(flat.dtype), flat[kept]])
+class _LargestEdges:
+    """The largest edges of a sequence so far, and how large an edge must be to be one of them."""
 
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: list[Tensor] = []
+        self._count = 0
+        self._floor = 0.0
 
-def _merge(panels: list[Tensor], limit: int, *, complete: bool) -> Edges:
-    source, target, flow = torch.cat(panels, 1).cpu().numpy()
-    order = np.argsort(-flow, kind="stable")[:limit]
-    return Edges(
-        source=source[order].astype(np.int64),
-        target=target[order].astype(np.int64),
-        flow=flow[order].astype(np.float64),
-        complete=complete,
-    )
+    def add(self, phi_PC: Float[Tensor, "P C"], start: int) -> None:
+        """Offer a panel of rows from `start` on."""
+        flat = phi_PC.flatten()
+        found = flat.nonzero().squeeze(-1) if self._floor == 0 else (flat > self._floor).nonzero().squeeze(-1)
+        if len(found) > self._limit:
+            found = flat.topk(self._limit, sorted=False).indices
+        columns = phi_PC.shape[1]
+        # Float64 holds every token index exactly.
+        self._kept.append(
+            torch.stack([(found % columns).to(flat.dtype), (found // columns + start).to(flat.dtype), flat[found]])
+        )
+        self._count += len(found)
+        if self._count > 2 * self._limit:
+            self._cut()
+
+    def _cut(self) -> None:
+        kept = torch.cat(self._kept, 1)
+        kept = kept[:, kept[2].topk(self._limit).indices] if self._limit else kept[:, :0]
+        self._kept, self._count = [kept], self._limit
+        self._floor = float(kept[2, -1]) if self._limit else torch.inf
+
+    def edges(self, *, complete: bool) -> Edges:
+        """The largest first."""
+        source, target, flow = torch.cat(self._kept, 1).cpu().numpy()
+        order = np.argsort(-flow, kind="stable")[: self._limit]
+        return Edges(
+            source=source[order].astype(np.int64),
+            target=target[order].astype(np.int64),
+            flow=flow[order].astype(np.float64),
+            complete=complete,
+        )

@@ -89,21 +89,21 @@ def _backward(
     answer_sink_BT = answer_BT.to(dtype)
     # Rows that can reach the answer at all: up to each sequence's own last answer token.
     live_BT = answer_sink_BT.flip(-1).cummax(-1).values.flip(-1)
-    pushed_B2T = answer_sink_BT.new_zeros(panels.batch, 2, panels.length)  # reach, and plain column sums
-    reach_BT = answer_sink_BT.clone()
+    weights_B2T = torch.stack([answer_sink_BT, live_BT], 1)
+    pushed_B2T = torch.zeros_like(weights_B2T)  # reach, and plain column sums
+    reach_BT, pushed_BT = weights_B2T[:, 0], pushed_B2T[:, 0]
+    minus_free_BT = answer_sink_BT - 1
     for start, stop in reversed(bounds):
+        here = slice(start, stop)
         panel_BPC = panels.rows(start, stop).to(dtype)
-        triangle_BPP = panel_BPC[:, :, start:]
-        absorbs_BP, free_BP = answer_sink_BT[:, start:stop], 1 - answer_sink_BT[:, start:stop]
-        reach_BP = torch.linalg.solve_triangular(
-            -triangle_BPP.mT * free_BP[:, :, None],
-            (absorbs_BP + free_BP * pushed_B2T[:, 0, start:stop])[:, :, None],
+        pulled_BP = torch.addcmul(answer_sink_BT[:, here], minus_free_BT[:, here], pushed_BT[:, here], value=-1)
+        reach_BT[:, here] = torch.linalg.solve_triangular(
+            panel_BPC[:, :, start:].mT * minus_free_BT[:, here, None],
+            pulled_BP[:, :, None],
             upper=True,
             unitriangular=True,
         ).squeeze(-1)
-        reach_BT[:, start:stop] = reach_BP
-        weights_B2P = torch.stack([reach_BP, live_BT[:, start:stop]], 1)
-        pushed_B2T[:, :, :stop] += weights_B2P @ panel_BPC
+        pushed_B2T[:, :, :stop].baddbmm_(weights_B2T[:, :, here], panel_BPC)
     # Products below the smallest normal number are lost: a sum that outweighs T of them is exact to rounding.
     info = torch.finfo(dtype)
     trusted = panels.length * info.tiny / info.eps
@@ -122,15 +122,17 @@ def _forward(
     reachable_BT = log_reach_BT > -torch.inf
     entry_BT = source_shares(question_BT, log_reach_BT) * torch.where(reachable_BT, (-log_reach_BT).exp(), 0.0)
     passes_BT = (~answer_BT).to(entry_BT.dtype)
-    inflow_BT = torch.zeros_like(entry_BT)
+    minus_passes_BT = -passes_BT
+    inflow_BT, onward_BT = torch.zeros_like(entry_BT), torch.zeros_like(entry_BT)
     for start, stop in bounds:
+        here = slice(start, stop)
         panel_BPC = panels.rows(start, stop).to(entry_BT.dtype)
-        onward_BC1 = (inflow_BT * passes_BT)[:, :start, None]
-        pulled_BP1 = entry_BT[:, start:stop, None] + panel_BPC[:, :, :start] @ onward_BC1
-        triangle_BPP = panel_BPC[:, :, start:] * passes_BT[:, None, start:stop]
-        inflow_BT[:, start:stop] = torch.linalg.solve_triangular(
-            -triangle_BPP, pulled_BP1, upper=False, unitriangular=True
+        pulled_BP1 = torch.baddbmm(entry_BT[:, here, None], panel_BPC[:, :, :start], onward_BT[:, :start, None])
+        inflow_BP = torch.linalg.solve_triangular(
+            panel_BPC[:, :, start:] * minus_passes_BT[:, None, here], pulled_BP1, upper=False, unitriangular=True
         ).squeeze(-1)
+        inflow_BT[:, here] = inflow_BP
+        onward_BT[:, here] = inflow_BP * passes_BT[:, here]
     return torch.where(reachable_BT | inflow_BT.isnan(), inflow_BT, 0.0).log()
 
 

@@ -124,7 +124,8 @@ def head_scores(layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tens
 
 def _panels(layers: Sequence[LayerAttention], few: Rows) -> Iterator[tuple[int, int]]:
     """Rows of the response, a panel at a time."""
-    size, length = AttentionPanels(layers).panel_rows, few.ids_BT.shape[1]
+    # Maps of heads are read here, and torch's panels are small enough to hold them.
+    size, length = AttentionPanels(layers, implementation="torch").panel_rows, few.ids_BT.shape[1]
     yield from ((start, min(start + size, length)) for start in range(few.first, length, size))
 
 
