@@ -26,12 +26,13 @@ demo: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/trace_cost.py
 	$(BIN)/python benchmarks/flow_solve.py
+	$(BIN)/python benchmarks/length.py
+	$(BIN)/python benchmarks/step_share.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/credit_cost.py
 	scripts/browser.sh
 	$(BIN)/python benchmarks/page.py
-	$(BIN)/python benchmarks/step_share.py
 	$(BIN)/python benchmarks/report.py
 
 # The bundle of the page, from web/; needs node. Only whoever changes web/ runs this.

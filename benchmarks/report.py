@@ -21,7 +21,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def main() -> None:
     """Write the page and the picture."""
-    trace, solve, scaling = (read(name) for name in ("trace_cost", "flow_solve", "scaling"))
+    trace, solve, scaling, length, step = (
+        read(name) for name in ("trace_cost", "flow_solve", "scaling", "length", "step_share")
+    )
     parts = [
         "# Benchmarks",
         "`make bench` measures all of this again and rewrites this page. Both sides of a ratio run in turns within one "
@@ -30,7 +32,10 @@ def main() -> None:
         "(benchmarks.svg)",
         *trace_section(trace),
         *solve_section(solve),
+        *length_section(length),
+        *step_section(step),
         *scaling_section(scaling),
+        "Others: [credit](credit.md) has what each strategy costs, [the page](page.md) its own budgets.",
     ]
     (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
     with styled():
@@ -103,6 +108,63 @@ def solve_section(result: dict[str, Any]) -> list[str]:
         "flow by Edmonds and Karp, as in Abnar and Zuidema's attention flow: one number, where the others give every "
         "token's share. A dash where it would take more than a minute.",
         markdown(["tokens", *names], rows),
+        machine(result),
+    ]
+
+
+def length_section(result: dict[str, Any]) -> list[str]:
+    """Long texts, and shared prompts."""
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        measured = [
+            text
+            for kind in ("streamed", "kept")
+            for text in (
+                (f"{row[kind]['seconds']:.1f}", f"{(row[kind]['peak_bytes'] or 0) / 2**20:,.0f}")
+                if kind in row
+                else ("-", "-")
+            )
+        ]
+        return [f"{row['length']:,}", *measured]
+
+    shape = result["shape"]
+    shared = [
+        f"{row['shared_over_alone']:.2f} with prompts of {row['prompt']:,} and responses of {row['response']} tokens"
+        for row in result["shared"]
+    ]
+    return [
+        "## Long texts",
+        f"Reach and flow over synthetic queries and keys, {shape['layers']} layers of {shape['heads']} heads of width "
+        f"{shape['width']}. *Streamed* keeps nothing of size T x T and computes every panel twice. MiB are the peak above "
+        "the queries and keys.",
+        markdown(("tokens", "streamed, s", "MiB", "kept, s", "MiB"), map(cells, result["lengths"])),
+        f"A group of 8 that shares its prompt's rows takes {', '.join(shared)}, of what it takes without.",
+        machine(result),
+    ]
+
+
+def step_section(result: dict[str, Any]) -> list[str]:
+    """Credit within a GRPO step."""
+    rows = [
+        [
+            name,
+            f"{run['seconds']['uniform']:.2f}",
+            f"{run['over_uniform']['flow']:+.1%}",
+            f"{run['inside_credit']['flow']:.1%}",
+            f"{run['inside_credit']['flow, own forward']:.1%}",
+            f"{run['own_forward']['flow']:.0%}",
+        ]
+        for name, run in result["runs"].items()
+    ]
+    paper = " and ".join(f"{share:+.1%} ({name})" for name, share in result["paper"].items())
+    return [
+        "## Credit in a GRPO step",
+        "A step of TRL's with `flow` over one with `uniform`, from the same weights and the same samples; the share of the "
+        "time inside credit, and what it would be with a forward of its own; responses that took one all the same.",
+        markdown(
+            ("run", "uniform, s", "flow over uniform", "inside credit", "with an own forward", "own forward"), rows
+        ),
+        f"The paper reports {paper}.",
         machine(result),
     ]
 
