@@ -135,8 +135,8 @@ def length_section(result: dict[str, Any]) -> list[str]:
     return [
         "## Long texts",
         f"Reach and flow over synthetic queries and keys, {shape['layers']} layers of {shape['heads']} heads of width "
-        f"{shape['width']}. *Streamed* keeps nothing of size T x T and computes every panel twice. MiB are the peak above "
-        "the queries and keys.",
+        f"{shape['width']}. *Streamed* keeps nothing of size T x T and computes every panel twice. MiB are the peak "
+        "above the queries and keys.",
         markdown(("tokens", "streamed, s", "MiB", "kept, s", "MiB"), map(cells, result["lengths"])),
         f"A group of 8 that shares its prompt's rows takes {', '.join(shared)}, of what it takes without.",
         machine(result),
@@ -159,8 +159,8 @@ def step_section(result: dict[str, Any]) -> list[str]:
     paper = " and ".join(f"{share:+.1%} ({name})" for name, share in result["paper"].items())
     return [
         "## Credit in a GRPO step",
-        "A step of TRL's with `flow` over one with `uniform`, from the same weights and the same samples; the share of the "
-        "time inside credit, and what it would be with a forward of its own; responses that took one all the same.",
+        "A step of TRL's with `flow` over one with `uniform`, from the same weights and the same samples; the share of "
+        "the time inside credit, and what it would be with a forward of its own; responses that took one all the same.",
         markdown(
             ("run", "uniform, s", "flow over uniform", "inside credit", "with an own forward", "own forward"), rows
         ),
