@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tiny import tiny_model, tiny_tokenizer
+
 settings.register_profile("flowtracer", deadline=None, max_examples=60, derandomize=True, print_blob=False)
 settings.load_profile("flowtracer")
 
@@ -20,3 +22,12 @@ def _strict_torch():
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A folder with a tiny model and its tokenizer, as commands load it."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)

@@ -15,17 +15,8 @@ from flowtracer.errors import InputError
 from flowtracer.trace import load_trace
 from synthetic import RIGHT, WRONG, synthetic_trace
 from test_trace import make_trace
-from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys 4 more. How many?"}]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

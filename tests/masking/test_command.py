@@ -7,15 +7,6 @@ from typer.testing import CliRunner
 
 from flowtracer.cli import app, parse_shares
 from flowtracer.errors import InputError
-from tiny import tiny_model, tiny_tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
