@@ -135,15 +135,35 @@ class Tracer:
         """
         prepared: list[tuple[int, _Encoded]] = []
         for index, rollout in enumerate(rollouts):
-            try:
-                prepared.append((index, self._encode(rollout)))
-            except TraceError as error:
-                yield index, Skipped(id=rollout.id, reason=error.reason, message=str(error))
+            item = self._encode_or_skip(rollout)
+            if isinstance(item, Skipped):
+                yield index, item
+            else:
+                prepared.append((index, item))
         prepared.sort(key=lambda item: item[1].needed)
         for batch in _batches(prepared, max_tokens, pack):
             encoded = [item for _, item in batch]
             results = self._trace_packed(encoded) if pack else self._trace_padded(encoded)
             yield from zip([index for index, _ in batch], results, strict=True)
+
+    def trace_attention(self, rollout: Rollout, layers: Sequence[LayerAttention]) -> Trace | Skipped:
+        """Trace one rollout whose attention another pass over it has given; the model is not run.
+
+        Args:
+            rollout: The text of that pass, or its `token_ids`.
+            layers: What the tracer's layers attended with, over a batch of one, without padding.
+
+        Raises:
+            InputError: The pass ended before the last token that the flow ends in; see `needed_tokens`.
+        """
+        item = self._encode_or_skip(rollout)
+        if isinstance(item, Skipped):
+            return item
+        given = layers[0].query_BHTD.shape[2]
+        if given < item.needed:
+            raise InputError(f"expected attention of at least {item.needed} tokens, got {given}; use trace()")
+        own = [layer.segment(0, 0, item.needed) for layer in layers]
+        return self._solve(own, AttentionPanels(own), [item])[0]
 
     def needed_tokens(self, rollout: Rollout) -> int:
         """Tokens up to the last that the flow ends in: those that a trace runs the model over.
@@ -152,6 +172,12 @@ class Tracer:
             TraceError: This rollout cannot be traced; `.reason` names why.
         """
         return self._encode(rollout).needed
+
+    def _encode_or_skip(self, rollout: Rollout) -> _Encoded | Skipped:
+        try:
+            return self._encode(rollout)
+        except TraceError as error:
+            return Skipped(id=rollout.id, reason=error.reason, message=str(error))
 
     def _encode(self, rollout: Rollout) -> _Encoded:
         if rollout.token_ids is not None:

@@ -15,9 +15,10 @@ from flowtracer.errors import InputError
 from flowtracer.rl.trackers import _pages
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
-from flowtracer.trace import load_trace
+from flowtracer.trace import Rollout, load_trace
 from flowtracer.tracer import Tracer
 from tiny import tiny_model, tiny_tokenizer
+from tolerances import assert_close
 
 pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
@@ -291,3 +292,28 @@ def test_what_a_folder_holds_is_known_after_a_break(keeper, tmp_path):
 def test_what_cannot_be_kept_is_refused(taught, tmp_path, options, columns, message):
     with pytest.raises(InputError, match=message):
         make_trainer(taught, tmp_path, columns=columns, **options)
+
+
+def test_an_answer_is_traced_as_by_a_forward_over_it(keeper):
+    """Attention kept of the generation gives the trace that the tracer's own forward gives."""
+    keeper._prompts = ["what is 10 + 4?", *PROMPTS[:3]]  # shorter ones are padded
+    traces = keeper.keep(0, batch_of(["first"], ["so A\nA: 3<|end|>"], [0.5]))
+    answers = {name: trace for name, trace in traces.items() if name.startswith("prompt-")}
+    assert len(answers) >= 3
+    assert keeper.own_forward == pytest.approx(1 / len(traces)), "the response of the batch alone"
+    for trace in answers.values():
+        first = trace.response.start
+        sampled = Rollout(
+            prompt="", response="", token_ids=(trace.token_ids[:first].tolist(), trace.token_ids[first:].tolist())
+        )
+        (expected,) = keeper._tracer.trace_batch([sampled])
+        assert_close(torch.from_numpy(trace.flow), torch.from_numpy(expected.flow), torch.float32)
+        assert_close(torch.from_numpy(trace.step_flow), torch.from_numpy(expected.step_flow), torch.float32)
+
+
+def test_a_pass_that_ended_too_early_is_refused(keeper):
+    tracer = keeper._tracer
+    ids = tiny_tokenizer()("what is 1 + 4? A: 5")["input_ids"]
+    layers = tracer.reader.read(torch.tensor([ids[:-2]]))
+    with pytest.raises(InputError, match="expected attention of at least"):
+        tracer.trace_attention(Rollout(prompt="what is 1 + 4?", response=" A: 5"), layers)

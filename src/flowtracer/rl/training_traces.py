@@ -6,7 +6,7 @@ At the first generation from every n-th optimiser step on, with the policy that 
    were sampled, with its advantage, each token's factor, and their product as it entered the loss.
 2. A fixed prompt that is not in the batch is answered greedily. Nothing was learned from that answer and it carries no
    advantage, but it can be compared from step to step; and greedy decoding draws no random number, so training goes on
-   as if nobody had looked.
+   as if nobody had looked. Attention is read off that generation where it can be.
 3. A data set is larger than a batch, so fixed prompts are rarely trained on. The responses to the first prompt of the
    batch are kept as well: every kept step shows what entered the loss.
 
@@ -31,7 +31,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowtracer.attention import LayerAttention
+from flowtracer.errors import TraceError
 from flowtracer.shapes import Bool, Float, Int
+from flowtracer.signals import Sampled
+from flowtracer.signals.generated import GenerationReader
 from flowtracer.trace import Rollout, Skipped, Trace, TrainedOn
 from flowtracer.tracer import Tracer
 
@@ -86,6 +90,9 @@ class TraceKeeper:
         self._max_new_tokens = max_new_tokens
         self._template_options = dict(template_options or {})
         self._last: int | None = None
+        self._generation = GenerationReader(tracer.model, [tracer.reader])
+        self.own_forward = 0.0
+        """Share of the latest step's traces that took a forward of their own."""
 
     def due(self, step: int) -> bool:
         """Whether no look has been taken since the last multiple of `every`."""
@@ -97,10 +104,14 @@ class TraceKeeper:
 
     def keep(self, step: int, batch: TrainedBatch) -> dict[str, Trace]:
         """Trace and write one step; the traces by name."""
-        rollouts, trained = self._trained(step, batch)
-        seen = {rollout.id.partition("-r")[0] for rollout in rollouts}
-        rollouts += self._answered(step, [n for n in range(len(self._prompts)) if _name(n) not in seen])
-        results = self._tracer.trace_batch(rollouts)
+        sampled, trained = self._trained(step, batch)
+        seen = {rollout.id.partition("-r")[0] for rollout in sampled}
+        answered = self._answered(step, [n for n in range(len(self._prompts)) if _name(n) not in seen])
+        unread = sampled + [rollout for rollout, layers in answered if layers is None]
+        read = [(rollout, layers) for rollout, layers in answered if layers is not None]
+        rollouts = unread + [rollout for rollout, _ in read]
+        results = self._tracer.trace_batch(unread)
+        results += [self._tracer.trace_attention(rollout, layers) for rollout, layers in read]
         traces, skipped = {}, []
         for rollout, result in zip(rollouts, results, strict=True):
             if isinstance(result, Skipped):
@@ -108,6 +119,7 @@ class TraceKeeper:
             else:
                 traces[rollout.id] = replace(result, trained=trained.get(rollout.id))
         self._write(step, traces, skipped)
+        self.own_forward = sum(rollout.id in traces for rollout in unread) / max(len(traces), 1)
         self._last = step
         return traces
 
@@ -133,24 +145,38 @@ class TraceKeeper:
             trained[rollout.id] = _trained_on(step, batch, row, len(prompt_ids))
         return rollouts, trained
 
-    def _answered(self, step: int, numbers: Sequence[int]) -> list[Rollout]:
-        """Greedy answers to fixed prompts."""
+    def _answered(self, step: int, numbers: Sequence[int]) -> list[tuple[Rollout, list[LayerAttention] | None]]:
+        """Greedy answers to fixed prompts, each with what the model attended with where that could be kept."""
         if not numbers:
             return []
         prompts = [self._prompt_ids(self._prompts[n]) for n in numbers]
+        with self._generation.hearing() as heard:
+            sampled = self._generate(prompts)
+        attention = None if heard is None else self._generation.attention(sampled, heard)
+        rollouts = [
+            _rollout(f"{_name(n)}-r00", step, n, ids, answer[mask].tolist())
+            for n, ids, answer, mask in zip(
+                numbers, prompts, sampled.response_ids_BR, sampled.response_mask_BR.bool(), strict=True
+            )
+        ]
+        return [(rollout, self._layers(rollout, sampled, row, attention)) for row, rollout in enumerate(rollouts)]
+
+    def _generate(self, prompts: Sequence[list[int]]) -> Sampled:
+        """Greedy answers up to their end-of-text tokens, which belong to them as in training."""
         tokenizer, model = self._tracer.tokenizer, self._tracer.model
         width = max(map(len, prompts))
         ids_BP = torch.full((len(prompts), width), tokenizer.pad_token_id)
         for row, ids in enumerate(prompts):
             ids_BP[row, width - len(ids) :] = torch.tensor(ids)
-        mask_BP = torch.arange(width) >= torch.tensor([[width - len(ids)] for ids in prompts])
+        mask_BP = (torch.arange(width) >= torch.tensor([[width - len(ids)] for ids in prompts])).long()
+        ids_BP, mask_BP = ids_BP.to(model.device), mask_BP.to(model.device)
         was_training = model.training
         model.eval()
         try:
             with torch.no_grad():
                 whole_BT = model.generate(
-                    input_ids=ids_BP.to(model.device),
-                    attention_mask=mask_BP.long().to(model.device),
+                    input_ids=ids_BP,
+                    attention_mask=mask_BP,
                     max_new_tokens=self._max_new_tokens,
                     pad_token_id=tokenizer.pad_token_id,
                     eos_token_id=tokenizer.eos_token_id,
@@ -161,8 +187,30 @@ class TraceKeeper:
                 )
         finally:
             model.train(was_training)
-        rows = zip(numbers, prompts, whole_BT[:, width:].tolist(), strict=True)
-        return [_rollout(f"{_name(n)}-r00", step, n, ids, self._ended(answer)) for n, ids, answer in rows]
+        response_BR = whole_BT[:, width:]
+        ends_BR = response_BR == tokenizer.eos_token_id
+        return Sampled(
+            prompt_ids_BP=ids_BP,
+            prompt_mask_BP=mask_BP,
+            response_ids_BR=response_BR,
+            response_mask_BR=(ends_BR.cumsum(-1) - ends_BR.long() == 0).long(),
+        )
+
+    def _layers(
+        self, rollout: Rollout, sampled: Sampled, row: int, attention: Mapping[int, LayerAttention] | None
+    ) -> list[LayerAttention] | None:
+        """What the model attended with over one of the answers, as far as a trace needs it."""
+        if attention is None:
+            return None
+        try:
+            needed = self._tracer.needed_tokens(rollout)
+        except TraceError:  # named when it is traced
+            return None
+        layers = self._tracer.reader.choose(attention)
+        stop = needed - int(sampled.prompt_mask_BP[row].sum())
+        if sampled.prompt_ids_BP.shape[1] + stop > layers[0].query_BHTD.shape[2]:
+            return None
+        return sampled.rows(torch.tensor([row]), stop).part(layers)
 
     def _prompt_ids(self, prompt: Prompt) -> list[int]:
         tokenizer = self._tracer.tokenizer
@@ -172,11 +220,6 @@ class TraceKeeper:
             prompt, tokenize=True, add_generation_prompt=True, return_dict=True, **self._template_options
         )
         return encoded["input_ids"]
-
-    def _ended(self, ids: list[int]) -> list[int]:
-        """A response up to its end-of-text token, which belongs to it as in training."""
-        end = self._tracer.tokenizer.eos_token_id
-        return ids[: ids.index(end) + 1] if end in ids else ids
 
     def _write(self, step: int, traces: Mapping[str, Trace], skipped: Sequence[Skipped]) -> None:
         """Write a step's folder under another name first, so that a kill leaves no half folder behind."""

@@ -264,6 +264,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             advantages_BR=out["advantages"],
         )
         log_traces(self.callback_handler.callbacks, self._keeper.keep(step, batch), step)
+        self._metrics["train"]["traces/own_forward"].append(self._keeper.own_forward)
         self._metrics["train"]["traces/seconds"].append(time.perf_counter() - started)
 
     def _tracer(self) -> Tracer:

@@ -23,12 +23,12 @@ from flowtracer.credit import Credit, needs_of
 from flowtracer.errors import InputError
 from flowtracer.signals.answers import Answers, locate_answers
 from flowtracer.signals.flow import PendingFlow
-from flowtracer.signals.generated import Generated, fill, generates_truly, hear_generation
+from flowtracer.signals.generated import Generated, GenerationReader, fill
 from flowtracer.signals.gold import PrefixScorer, read_gain
 from flowtracer.signals.gradients import read_influence, read_saliency
 from flowtracer.signals.heads import PendingScores, head_scores, mean_scores, spread_reader
 from flowtracer.signals.logits import LogitReader, token_logits
-from flowtracer.signals.passes import Pending, drops, ride, rides_truly, run_forwards
+from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
 
 __all__ = ["Generated", "Ride", "Sampled", "SignalReader", "refuse_sharded"]
@@ -108,7 +108,6 @@ class SignalReader:
         self._alike = every_rank_alike
         self._template_options = template_options
         self.own_forward = 0.0
-        self._generates_truly: bool | None = None  # not known before the first generation
 
     @cached_property
     def _middle(self) -> AttentionReader:
@@ -127,6 +126,10 @@ class SignalReader:
         """Readers of all attention that is needed."""
         readers = [self._middle] if self.needs & {"flow", "attention"} else []
         return [*readers, self._spread] if "heads" in self.needs else readers
+
+    @cached_property
+    def _generation(self) -> GenerationReader:
+        return GenerationReader(self._model, self._readers)
 
     @cached_property
     def _rides_truly(self) -> bool:
@@ -159,11 +162,10 @@ class SignalReader:
     def hearing(self) -> Iterator[Generated | None]:
         """Keep the attention that the model pays while it generates, where that is of use; it is handed to `read`."""
         # Sequences whose last token is needed take a forward of their own: another number of them in each process.
-        if self._alike or not self._readers or self._generates_truly is False:
+        if self._alike:
             yield None
             return
-        layers = sorted({layer for reader in self._readers for layer in reader.layers})
-        with hear_generation(self._model, layers) as heard:
+        with self._generation.hearing() as heard:
             yield heard
 
     def read(
@@ -192,7 +194,9 @@ class SignalReader:
             fields |= self._of_gradients(sampled, answers, seeds_B)
         waiting = ridden.waiting or self._waiting(sampled, answers)
         if generated is not None and not ridden.waiting:
-            self._fill(waiting, sampled, generated)
+            attention = self._generation.attention(sampled, generated)
+            if attention is not None:
+                fill(waiting, attention, rows_at_once=self._size)
         for pending in waiting:
             if len(pending.missing) or (self._alike and not ridden.waiting):
                 ran = run_forwards(pending, rows_per_forward=self._size, every_rank_alike=self._alike)
@@ -218,19 +222,6 @@ class SignalReader:
             names = ("local_distance_BR", "future_attention_BR")
             waiting.append(PendingScores(self._spread, sampled, head_scores, names))
         return waiting
-
-    def _fill(self, waiting: Sequence[Pending], sampled: Sampled, generated: Generated) -> None:
-        """Score what waits from what was kept of the generation, if that is these sequences'."""
-        attention = generated.attention(sampled)
-        generated.drop()
-        if attention is None:
-            return
-        if self._generates_truly is None:
-            self._generates_truly = not drops(self._model) and all(
-                generates_truly(reader, sampled, attention) for reader in self._readers
-            )
-        if self._generates_truly:
-            fill(waiting, attention, rows_at_once=self._size)
 
     def _of_gradients(self, sampled: Sampled, answers: Answers, seeds_B: tuple[int, ...]) -> dict[str, Any]:
         fields: dict[str, Any] = {}

@@ -24,7 +24,7 @@ from torch import Tensor
 from flowtracer.attention import LayerAttention
 from flowtracer.capture import AttentionReader, intercept_attention, layer_attention
 from flowtracer.shapes import Int
-from flowtracer.signals.passes import Pending, agree
+from flowtracer.signals.passes import Pending, agree, drops
 from flowtracer.signals.sampled import Sampled
 
 GENERATION_BYTES = 2 * 2**30
@@ -146,6 +146,42 @@ def hear_generation(model: Any, layers: Sequence[int]) -> Iterator[Generated]:
         hook.remove()
 
 
+class GenerationReader:
+    """Reads what chosen layers attend with off generations, as long as that is what they attend with in a forward.
+
+    Args:
+        model: What generates.
+        readers: Whose layers are kept.
+    """
+
+    def __init__(self, model: Any, readers: Sequence[AttentionReader]) -> None:
+        self._model = model
+        self._readers = readers
+        self._true: bool | None = None  # not known before the first generation
+
+    @contextlib.contextmanager
+    def hearing(self) -> Iterator[Generated | None]:
+        """Keep what the model generates inside the block with; None where that would be of no use."""
+        if not self._readers or self._true is False:
+            yield None
+            return
+        layers = sorted({layer for reader in self._readers for layer in reader.layers})
+        with hear_generation(self._model, layers) as heard:
+            yield heard
+
+    def attention(self, sampled: Sampled, generated: Generated) -> dict[int, LayerAttention] | None:
+        """The layers over these sequences, as far as they were taken in; None where they cannot be had or trusted."""
+        attention = generated.attention(sampled)
+        generated.drop()
+        if attention is None:
+            return None
+        if self._true is None:
+            self._true = not drops(self._model) and all(
+                _generates_truly(reader, sampled, attention) for reader in self._readers
+            )
+        return attention if self._true else None
+
+
 def fill(waiting: Sequence[Pending], attention: Mapping[int, LayerAttention], *, rows_at_once: int) -> None:
     """Score the sequences that wait, a few at a time, where every token that they need was taken in."""
     for pending in waiting:
@@ -158,7 +194,7 @@ def fill(waiting: Sequence[Pending], attention: Mapping[int, LayerAttention], *,
                 pending.take(few, few.part(layers))
 
 
-def generates_truly(reader: AttentionReader, sampled: Sampled, attention: Mapping[int, LayerAttention]) -> bool:
+def _generates_truly(reader: AttentionReader, sampled: Sampled, attention: Mapping[int, LayerAttention]) -> bool:
     """Whether a model attends while it generates as it does in a forward, seen on the first and the last sequence."""
     width = next(iter(attention.values())).query_BHTD.shape[2]
     ends = torch.tensor([0, len(sampled) - 1], device=sampled.device).unique()
