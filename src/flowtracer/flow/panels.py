@@ -33,8 +33,10 @@ class MatrixPanels:
         self.device = attention_BTT.device
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B P C"]:
-        """Rows `start..stop` over columns `0..stop`."""
-        return self._attention_BTT[:, start:stop, :stop].tril(start - 1)
+        """Rows `start..stop` over columns `0..stop`, in the type that sweeps run in."""
+        panel_BPC = self._attention_BTT[:, start:stop, :stop].to(_sweep_dtype(self.device), copy=True)
+        panel_BPC[:, :, start:].tril_(-1)  # the rest stands below the diagonal
+        return panel_BPC
 
 
 class CachedPanels:
