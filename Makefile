@@ -26,6 +26,7 @@ demo: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/trace_cost.py
 	$(BIN)/python benchmarks/flow_solve.py
+	$(BIN)/python benchmarks/cpu_panels.py
 	$(BIN)/python benchmarks/length.py
 	$(BIN)/python benchmarks/step_share.py
 	$(BIN)/python benchmarks/scaling.py

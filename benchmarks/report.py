@@ -21,8 +21,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def main() -> None:
     """Write the page and the picture."""
-    trace, solve, scaling, length, step = (
-        read(name) for name in ("trace_cost", "flow_solve", "scaling", "length", "step_share")
+    trace, solve, scaling, length, step, panels = (
+        read(name) for name in ("trace_cost", "flow_solve", "scaling", "length", "step_share", "cpu_panels")
     )
     parts = [
         "# Benchmarks",
@@ -35,6 +35,7 @@ def main() -> None:
         *length_section(length),
         *step_section(step),
         *scaling_section(scaling),
+        *panels_section(panels),
         "Others: [credit](credit.md) has what each strategy costs, [the page](page.md) its own budgets.",
     ]
     (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
@@ -184,6 +185,30 @@ def scaling_section(result: dict[str, Any]) -> list[str]:
         "## Many together",
         "nano, texts of about a hundred tokens: milliseconds a trace.",
         markdown(["rollouts", "together", "ms a trace", "times as fast as alone"], rows),
+        machine(result),
+    ]
+
+
+def panels_section(result: dict[str, Any]) -> list[str]:
+    """How attention is averaged on a CPU, and what else was tried."""
+    lengths = result["lengths"]
+
+    def cells(name: str) -> list[str]:
+        if name == "chosen":
+            name_shown = f"chosen: {' and '.join(str(row['rows']) for row in lengths)} rows"
+            return [name_shown, *(f"{1000 * row['seconds'][name]:,.0f} ms" for row in lengths), ""]
+        error = max(row["error"][name] for row in lengths)
+        return [name, *(f"{row['over_chosen'][name]:.2f} x" for row in lengths), f"{error:.0e}"]
+
+    shape = result["shape"]
+    return [
+        "## Panels on a CPU",
+        f"All rows of the head mean of {shape['layers']} layers with {shape['heads']} heads of width {shape['width']}, "
+        "and what else torch offers: other panels, the upper triangle computed too, a head at a time, a softmax in "
+        "memory of its own, products in bfloat16. The error is the largest of any entry of `W`.",
+        markdown(
+            ("way", *(f"{row['length']:,} tokens" for row in lengths), "error"), map(cells, lengths[0]["seconds"])
+        ),
         machine(result),
     ]
 

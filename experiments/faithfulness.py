@@ -10,30 +10,23 @@ layers and in the early ones. Other models and tasks: `flowtracer faithfulness`.
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import sys
-from pathlib import Path
 
-from rich import box
-from rich.console import Console
 from rich.progress import Progress
 
 from flowtracer.credit import make_credit
-from flowtracer.faithfulness import Faithfulness, faithfulness, strategies_by_name
+from flowtracer.faithfulness import faithfulness, strategies_by_name
 from flowtracer.faithfulness.bands import layer_bands
 from flowtracer.models import load_model
 from flowtracer.report.terminal_faithfulness import faithfulness_tables
 from flowtracer.tasks import Countdown, Planted, WorkedTask
+from outcome import write_outcome
 
-RESULTS = Path(__file__).with_name("results")
 TASKS: dict[str, WorkedTask] = {
     "planted": Planted(chains=2, length=3),
     "planted_long": Planted(chains=2, length=4),
     "planted_wide": Planted(chains=3, length=4),
     "countdown": Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=20, max_target=100),
 }
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 
 def main() -> None:
@@ -43,8 +36,6 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--tasks", default=",".join(TASKS))
     options = parser.parse_args()
-    from machine import stamp
-
     model, tokenizer = load_model(options.model)
     early = list(layer_bands(model.config.num_hidden_layers)["early"])
     strategies = strategies_by_name() | {
@@ -65,23 +56,8 @@ def main() -> None:
                 bands=True,
                 on_problems=lambda done, bar=bar, progress=progress: progress.advance(bar, done),
             )
-        text = markdown(result)
-        document = {"model": options.model, "task": repr(task), "machine": stamp(), **result.to_dict()}
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"faithfulness_{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-        (RESULTS / f"faithfulness_{name}.md").write_text(f"# {task!r}\n\n{text}")
-        print(text)
-
-
-def markdown(result: Faithfulness) -> str:
-    """The tables that `flowtracer faithfulness` prints."""
-    text = io.StringIO()
-    for table in faithfulness_tables(result):
-        table.box = box.MARKDOWN
-        title, table.title = table.title, None
-        text.write(f"{title}\n")
-        Console(file=text, width=200).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+        document = {"model": options.model, "task": repr(task), **result.to_dict()}
+        print(write_outcome(f"faithfulness_{name}", document, faithfulness_tables(result), heading=repr(task)))
 
 
 if __name__ == "__main__":
