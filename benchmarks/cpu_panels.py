@@ -34,7 +34,7 @@ from machine import seconds, stamp
 from made import random_layers
 
 LENGTHS = (1024, 4096)
-ROWS = (16, 32, 64, 128, 256)
+ROWS = (16, 32, 64, 256)
 SHAPE = {"layers": 2, "heads": 9, "kv_heads": 3, "width": 64}
 CHOSEN = "chosen"
 

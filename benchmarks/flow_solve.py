@@ -33,6 +33,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve_triangular
 
 from flowtracer.flow import MatrixPanels, solve
+from growth import exponents
 from machine import seconds, stamp
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -158,7 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore", sparse.SparseEfficiencyWarning)
     rows = measure(options.lengths, options.rounds)
-    result = {"machine": stamp(), "threads": torch.get_num_threads(), "lengths": rows}
+    growth = exponents([(row["length"], row["seconds"]) for row in rows])
+    result = {"machine": stamp(), "threads": torch.get_num_threads(), "growth": growth, "lengths": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     Console(width=120).print(table(rows))

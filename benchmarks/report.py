@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from flowtracer.report.style import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, styled
 
@@ -40,7 +41,7 @@ def main() -> None:
     ]
     (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
     with styled():
-        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         draw_trace(left, trace)
         draw_solve(right, solve)
@@ -65,6 +66,12 @@ def machine(result: dict[str, Any]) -> str:
     return f"{place}; torch {stamp['torch']}, transformers {stamp['transformers']}; {stamp['date']}."
 
 
+def growth(result: dict[str, Any]) -> str:
+    """How times grew with length."""
+    grown = ", ".join(f"{name} {slope:.2f}" for name, slope in result["growth"].items())
+    return f"Exponents of growth from 1,024 tokens on: {grown}."
+
+
 def trace_section(result: dict[str, Any]) -> list[str]:
     """A whole trace beside a forward and beside all maps."""
 
@@ -80,14 +87,13 @@ def trace_section(result: dict[str, Any]) -> list[str]:
         ]
 
     header = ("tokens", "plain, s", "trace, s", "obvious, s", "trace / plain", "trace / obvious", "solve / trace")
-    grown = ", ".join(f"{name} {slope:.2f}" for name, slope in result["growth"].items())
     return [
         "## A whole trace",
         f"{result['model']}. *Plain* is a forward with LM head. A *trace* is the truncated forward, attention, flow, "
         "edges, fans and heads. The *obvious way* is `output_attentions=True` on eager attention and numpy loops; a "
         "dash where its maps do not fit. Memory is the peak above the resting process, in MiB.",
         markdown([*header, "plain, MiB", "trace, MiB", "obvious, MiB"], map(cells, result["lengths"])),
-        f"Exponents of growth from 1,024 tokens on: {grown}.",
+        growth(result),
         machine(result),
     ]
 
@@ -99,8 +105,10 @@ def solve_section(result: dict[str, Any]) -> list[str]:
     def cell(times: dict[str, float], name: str) -> str:
         if name not in times:
             return "-"
-        times_as_long = f" ({times[name] / times['panels']:,.0f} x)" if name != "panels" else ""
-        return f"{1000 * times[name]:,.1f}{times_as_long}"
+        if name == "panels":
+            return f"{1000 * times[name]:,.1f}"
+        ratio = times[name] / times["panels"]
+        return f"{1000 * times[name]:,.1f} ({ratio:,.{0 if ratio >= 10 else 1}f} x)"
 
     rows = ([f"{row['length']:,}", *(cell(row["seconds"], name) for name in names)] for row in result["lengths"])
     return [
@@ -109,6 +117,7 @@ def solve_section(result: dict[str, Any]) -> list[str]:
         "flow by Edmonds and Karp, as in Abnar and Zuidema's attention flow: one number, where the others give every "
         "token's share. A dash where it would take more than a minute.",
         markdown(["tokens", *names], rows),
+        growth(result),
         machine(result),
     ]
 
@@ -195,10 +204,10 @@ def panels_section(result: dict[str, Any]) -> list[str]:
 
     def cells(name: str) -> list[str]:
         if name == "chosen":
-            name_shown = f"chosen: {' and '.join(str(row['rows']) for row in lengths)} rows"
-            return [name_shown, *(f"{1000 * row['seconds'][name]:,.0f} ms" for row in lengths), ""]
+            rows = " and ".join(str(count) for count in dict.fromkeys(row["rows"] for row in lengths))
+            return [f"chosen: {rows} rows", *(f"{1000 * row['seconds'][name]:,.0f} ms" for row in lengths), ""]
         error = max(row["error"][name] for row in lengths)
-        return [name, *(f"{row['over_chosen'][name]:.2f} x" for row in lengths), f"{error:.0e}"]
+        return [name, *(f"{row['over_chosen'][name]:.2f} x" for row in lengths), f"{error:.0e}" if error else "0"]
 
     shape = result["shape"]
     return [
@@ -215,22 +224,30 @@ def panels_section(result: dict[str, Any]) -> list[str]:
 
 def draw_trace(axes: Axes, result: dict[str, Any]) -> None:
     """Seconds over tokens."""
-    colours = {"plain forward": INK, "trace": BLUE, "obvious way": VERMILLION}
-    for name, colour in colours.items():
-        points = [(row["length"], row["seconds"][name]) for row in result["lengths"] if name in row["seconds"]]
-        axes.loglog(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=name)
-    axes.set(title=f"A whole trace, {result['model']}", xlabel="tokens", ylabel="seconds")
-    axes.legend()
+    axes.set(title=f"A whole trace, {result['model']}", ylabel="seconds")
+    draw_times(axes, result, {"plain forward": INK, "trace": BLUE, "obvious way": VERMILLION})
 
 
 def draw_solve(axes: Axes, result: dict[str, Any]) -> None:
-    """Milliseconds over tokens."""
+    """Seconds over tokens."""
+    axes.set(title="The solve alone", ylabel="seconds")
     colours = {"panels": BLUE, "reference": INK, "torch.linalg": ORANGE, "scipy sparse": GREEN, "networkx": VERMILLION}
+    draw_times(axes, result, colours)
+
+
+def draw_times(axes: Axes, result: dict[str, Any], colours: dict[str, str]) -> None:
+    """One line a name, over logarithmic axes in plain numbers."""
     for name, colour in colours.items():
-        points = [(row["length"], 1000 * row["seconds"][name]) for row in result["lengths"] if name in row["seconds"]]
+        points = [(row["length"], row["seconds"][name]) for row in result["lengths"] if name in row["seconds"]]
         axes.loglog(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=name)
-    axes.set(title="The solve alone", xlabel="tokens", ylabel="milliseconds")
-    axes.legend()
+    lengths = [row["length"] for row in result["lengths"]]
+    axes.set_xticks(lengths, [f"{n // 1024}K" if n >= 1024 else f"{n}" for n in lengths], minor=False)
+    axes.set_xlabel("tokens")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, columnspacing=1, handlelength=1.2)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from flowtracer.doctor import free_memory
 from flowtracer.flow import solve, summarise_edges, summarise_heads, within_budget
 from flowtracer.flow.solution import panel_bounds
 from flowtracer.models import load_model
+from growth import exponents
 from machine import peak_bytes, seconds, stamp
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
@@ -127,20 +127,6 @@ def measure(model: Any, length: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def growth(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Exponent of the time of each call, and of each part of a trace, over length."""
-    long = [row for row in rows if row["length"] >= 1024]
-    columns: dict[str, list[tuple[float, float]]] = {}
-    for row in long:
-        for name, time in [*row["seconds"].items(), *row["parts_of_trace"].items()]:
-            columns.setdefault(name, []).append((math.log(row["length"]), math.log(max(time, 1e-9))))
-    return {
-        name: statistics.linear_regression(*zip(*points, strict=True)).slope
-        for name, points in columns.items()
-        if len(points) > 1
-    }
-
-
 def table(rows: list[dict[str, Any]], model: str) -> Table:
     """One row a length."""
     shown = Table(title=f"{model}: seconds, and the whole trace over the others", title_justify="left")
@@ -179,7 +165,7 @@ def main() -> None:
         "machine": stamp(),
         "threads": torch.get_num_threads(),
         "model": options.model,
-        "growth": growth(rows),
+        "growth": exponents([(row["length"], {**row["seconds"], **row["parts_of_trace"]}) for row in rows]),
         "lengths": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
