@@ -60,7 +60,35 @@ def test_hidden_tokens_get_no_attention_and_all_else_is_the_models_own(family):
 
 def test_nothing_hidden_is_nothing_changed():
     before, same = reread(tiny_model(), [()])
-    assert same == before
+    assert same.ids == before.ids
+    assert same.log_prob == pytest.approx(before.log_prob, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_a_draft_changes_no_reply(family):
+    model, tokenizer = tiny_model(family, **FAMILIES[family]), tiny_tokenizer()
+    expected = reread(model, VARIANTS)
+    answer = list(expected[0].ids)
+    other = (answer[1] + 1) % 20 + 3
+    end = tokenizer.eos_token_id
+    for draft in (answer[:1], answer[:3], answer, [*answer, 5], [answer[0], other, answer[2]], [other], [end, 5]):
+        rereader = Rereader(model, tokenizer, max_new_tokens=6)
+        for got, reply in zip(rereader.replies(*encoded(), VARIANTS, never, draft), expected, strict=True):
+            assert got.ids == reply.ids, draft
+            assert got.log_prob == pytest.approx(reply.log_prob, abs=1e-4), draft
+
+
+def test_a_draft_that_is_right_needs_no_step():
+    model = tiny_model()
+    answer = reread(model, [])[0].ids
+    steps = []
+    model.register_forward_hook(
+        lambda _, args, kwargs, output: steps.append(kwargs.get("input_ids", *args[:1]).shape[1]), with_kwargs=True
+    )
+    Rereader(model, tiny_tokenizer(), max_new_tokens=6).replies(*encoded(), [], never, answer)
+    assert 1 not in steps
+    reread(model, [])
+    assert steps.count(1) == len(answer) - 1
 
 
 @pytest.mark.parametrize("way", ["hide", "replace", "delete"])
@@ -68,6 +96,8 @@ def test_a_batch_gives_what_each_gives_alone(way):
     model = tiny_model()
     together = reread(model, VARIANTS, way)
     assert len({reply.ids for reply in together}) > 2, "the variants must differ for this to mean anything"
+    in_turn = reread(model, VARIANTS, way, max_tokens=1)
+    assert [reply.ids for reply in in_turn] == [reply.ids for reply in together]
     for number, hidden in enumerate(VARIANTS):
         _, alone = reread(model, [hidden], way, max_tokens=1)
         assert alone.ids == together[number + 1].ids

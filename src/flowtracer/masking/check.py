@@ -79,6 +79,8 @@ class _Prepared:
     response: list[int]
     reasoning: list[int]
     """The first tokens of the response, all of them candidates."""
+    answer: str
+    """The response's own."""
     cue: str
     closing: str
     numeric: bool
@@ -161,7 +163,7 @@ class MaskingCheck:
         cue = list(self._tokenizer(item.cue, add_special_tokens=False)["input_ids"])
         hidden = [variant.hidden for variant in variants]
         whole, *replies = self._rereader.replies(
-            item.prompt, item.reasoning, cue, hidden, lambda text: _complete(text, item)
+            item.prompt, item.reasoning, cue, hidden, lambda text: _complete(text, item), self._draft(item)
         )
         gold = _gold(rollout)
         before = self._read(whole.ids, item)
@@ -222,10 +224,16 @@ class MaskingCheck:
             prompt=ids[:first],
             response=ids[first:],
             reasoning=ids[first:stop],
+            answer=found.text.strip(),
             cue=cue,
             closing=closing,
             numeric=first_number(found.text) is not None and not re.search(r"[-+*/=]\s*\d", found.text.lstrip("-+ ")),
         )
+
+    def _draft(self, item: _Prepared) -> list[int]:
+        """What the response answered, as the model would say it behind the cue."""
+        text = item.answer if item.cue.endswith(("{", ">", " ")) else f" {item.answer}"
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _scores(self, item: _Prepared, name: str, seed: int) -> Float[ndarray, " R"]:
         """A strategy's scores of the response's tokens."""
