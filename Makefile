@@ -17,8 +17,9 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(BIN)/mypy
 
+# Two processes of one thread each: the models of tests are too small for more. A file's tests share its fixtures.
 unit: $(VENV)/.ready
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 demo: $(VENV)/.ready
 	$(BIN)/flowtracer demo

@@ -174,8 +174,8 @@ def step_section(result: dict[str, Any]) -> list[str]:
         markdown(
             ("run", "uniform, s", "flow over uniform", "inside credit", "with an own forward", "own forward"), rows
         ),
-        f"Whole steps of trainers that do the same differ by a few percent; the time inside is the steadier number. The "
-        f"paper reports {paper}.",
+        "Whole steps of trainers that do the same differ by a few percent; the time inside is the steadier number. "
+        f"The paper reports {paper}.",
         machine(result),
     ]
 
