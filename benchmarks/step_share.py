@@ -29,7 +29,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tomllib
 import torch
 from datasets import Dataset
 from rich.console import Console
@@ -39,7 +38,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, Logi
 from credit_cost import byte_tokenizer
 from flowtracer.credit import make_credit, needs_of
 from flowtracer.models import load_model
-from flowtracer.rl.run import RunFile, reward_function
+from flowtracer.rl.run import read_run_file, reward_function
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
 from flowtracer.tasks import make_task
 from machine import processor_seconds, stamp
@@ -104,7 +103,7 @@ class Ending(LogitsProcessor):
 
 def from_run_file(file: str, *, ends: bool, **changes: Any) -> Setting:
     """The run of a TOML file, with some options changed."""
-    run = RunFile.model_validate(tomllib.loads(Path(file).read_text(encoding="utf-8")))
+    run = read_run_file(file)
     options = {**run.grpo, **changes}
     batch = options["per_device_train_batch_size"] * options.get("steps_per_generation", 1)
     problems = make_task(run.task.name, run.task.options).problems("train", batch // options["num_generations"])

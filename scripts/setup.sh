@@ -25,7 +25,7 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     pip install torch
   else
     pip install "torch==2.13.0+cpu" 2>/dev/null ||
-      pip install "torch>=2.5" --index-url https://download.pytorch.org/whl/cpu ||
+      pip install "torch>=2.6" --index-url https://download.pytorch.org/whl/cpu ||
       pip install torch
   fi
 fi
