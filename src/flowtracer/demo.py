@@ -43,7 +43,7 @@ class Scale:
 
 
 FULL = Scale(steps=None, problems=500)
-QUICK = Scale(steps=6, problems=100)
+QUICK = Scale(steps=10, problems=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
