@@ -6,6 +6,8 @@ import functools
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers import AutoConfig, AutoModelForCausalLM
 
 BASE: dict[str, Any] = {
@@ -71,12 +73,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
 EAGER_ONLY = {"gemma2", "gpt_oss"}
 REFUSED: dict[str, dict[str, Any]] = {
     "bloom": {"vocab_size": 128, "hidden_size": 64, "n_layer": 2, "n_head": 4},
-    "codegen": {**GPT, "rotary_dim": 8},
     "falcon": {"vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "gptj": {**GPT, "rotary_dim": 8},
     "mamba": {"vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2},
     "mpt": {"vocab_size": 128, "d_model": 64, "n_layers": 2, "n_heads": 4},
 }
+# These two attend through the interface from transformers 5.24 on.
+(FAMILIES if Version(transformers.__version__) >= Version("5.24") else REFUSED).update(
+    {name: {**GPT, "rotary_dim": 8} for name in ("codegen", "gptj")}
+)
 
 
 def build(family: str, options: dict[str, Any], backend: str) -> Any:

@@ -253,9 +253,9 @@ def test_nan_attention_is_named_and_leaves_the_others_alone():
 
 
 def test_a_model_without_the_interface_is_refused():
-    sizes = {"n_positions": 512, "n_embd": 32, "n_layer": 4, "n_head": 4, "rotary_dim": 4}
+    sizes = {"hidden_size": 32, "n_layer": 4, "n_head": 4}
     with pytest.raises(CaptureError, match="attention interface"):
-        ft.Tracer(tiny_model("gptj", **sizes), tiny_tokenizer())
+        ft.Tracer(tiny_model("bloom", **sizes), tiny_tokenizer())
 
 
 def test_messages_without_a_template_are_refused():

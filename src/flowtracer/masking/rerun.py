@@ -19,11 +19,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers import DynamicCache
 
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float, Int
@@ -81,6 +83,8 @@ class Rereader:
         self._windowed = kinds != {"full_attention"} or bool(getattr(config, "sliding_window", None))
         self._keeps_columns = self._replaces or (way == "hide" and self._windowed)
         self._padding = 1.0 if self._windowed else _PADDING
+        # transformers 5.24 calls "cache" what was "past_key_values" before.
+        self._cache = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
     @torch.no_grad()
     def replies(
@@ -103,7 +107,8 @@ class Rereader:
             draft: Tokens that the answer may begin with; they change what it costs, not what it is.
         """
         ids_1P = torch.tensor([list(prompt)], device=self._model.device)
-        cache = self._model(ids_1P, use_cache=True, logits_to_keep=1).past_key_values
+        cache = DynamicCache(config=self._model.config)
+        self._model(ids_1P, use_cache=True, logits_to_keep=1, **{self._cache: cache})
         task = _Task(cache=cache, start=len(prompt), reasoning=reasoning, cue=cue, ends=ends)
         answer, log_probs = self._answer(task, draft)
         whole = Reply(ids=tuple(answer), log_prob=sum(log_probs[: self._scored(task, answer)]))
@@ -216,12 +221,12 @@ class Rereader:
             input_ids=block.ids_VW,
             attention_mask=block.mask_VT,
             position_ids=block.positions_VW,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=keep,
+            **{self._cache: cache},
         )
         return _State(
-            cache=output.past_key_values,
+            cache=cache,
             mask_VT=block.mask_VT,
             next_V=block.positions_VW[:, -1] + 1,
             logits_VNL=output.logits[:, -keep:].float(),
@@ -265,10 +270,10 @@ class Rereader:
                 input_ids=best_V[:, None],
                 attention_mask=state.mask_VT,
                 position_ids=state.next_V[:, None],
-                past_key_values=state.cache,
                 use_cache=True,
+                **{self._cache: state.cache},
             )
-            state.cache, state.logits_VNL = output.past_key_values, output.logits[:, -1:].float()
+            state.logits_VNL = output.logits[:, -1:].float()
             state.next_V = state.next_V + 1
 
 
