@@ -28,9 +28,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from flowtracer.attention import AttentionPanels, LayerAttention
+from flowtracer.attention.layer import LayerAttention
+from flowtracer.attention.panels import AttentionPanels
 from flowtracer.flow.solution import panel_bounds
-from machine import seconds, stamp
+from flowtracer.study.machine import stamp
+from machine import seconds
 from made import random_layers
 
 LENGTHS = (1024, 4096)

@@ -24,8 +24,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from flowtracer.credit import CREDITS, Signals, make_credit, needs_of
-from flowtracer.signals import Sampled, SignalReader
-from machine import processor_seconds, stamp
+from flowtracer.signals.reader import SignalReader
+from flowtracer.signals.sampled import Sampled
+from flowtracer.study.machine import stamp
+from machine import processor_seconds
 
 PROMPT_TOKENS = 60
 OPTIONS = {"grail": {"target": "answer"}}

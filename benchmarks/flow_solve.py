@@ -32,9 +32,11 @@ from rich.table import Table
 from scipy import sparse
 from scipy.sparse.linalg import spsolve_triangular
 
-from flowtracer.flow import MatrixPanels, solve
+from flowtracer.flow import MatrixPanels
+from flowtracer.flow.solve import solve
+from flowtracer.study.machine import stamp
 from growth import exponents
-from machine import seconds, stamp
+from machine import seconds
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
 LIMIT_SECONDS = 60.0

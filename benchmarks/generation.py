@@ -17,9 +17,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from flowtracer.models import load_model
+from flowtracer.model.load import load_model
+from flowtracer.study.machine import stamp
 from flowtracer.tasks import Countdown
-from machine import seconds, stamp
+from machine import seconds
 
 TOKENS = 60
 REPEATS = 3

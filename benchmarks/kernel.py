@@ -28,11 +28,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from flowtracer.attention import AttentionPanels, LayerAttention
-from flowtracer.flow import solve
+from flowtracer.attention.kernels.launch import default_tiles
+from flowtracer.attention.layer import LayerAttention
+from flowtracer.attention.panels import AttentionPanels
 from flowtracer.flow.solution import panel_bounds
-from flowtracer.kernels import default_tiles
-from machine import seconds, stamp
+from flowtracer.flow.solve import solve
+from flowtracer.study.machine import stamp
+from machine import seconds
 
 PASSES = 2
 """How often the kernels compute a score: for the statistics of its row, and for the mean over heads."""

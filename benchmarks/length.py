@@ -20,10 +20,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from flowtracer.attention import AttentionPanels
-from flowtracer.flow import CachedPanels, solve
-from flowtracer.shared_prefix import SharedPrefixPanels
-from machine import peak_bytes, seconds, stamp
+from flowtracer.attention.panels import AttentionPanels
+from flowtracer.attention.shared_prefix import SharedPrefixPanels
+from flowtracer.flow import CachedPanels
+from flowtracer.flow.solve import solve
+from flowtracer.study.machine import stamp
+from machine import peak_bytes, seconds
 from made import random_layers
 
 LENGTHS = (4096, 8192, 16384, 32768)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowtracer.attention import LayerAttention
+from flowtracer.attention.layer import LayerAttention
 from flowtracer.flow import compute_flow, summarise_edges
-from flowtracer.trace import Span, Trace
+from flowtracer.text.span import Span
+from flowtracer.trace.trace import Trace
 
 LAYERS, HEADS, HEADS_PER_EDGE = (5, 6, 7, 8), 4, 3
 

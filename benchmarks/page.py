@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from machine import stamp
+from flowtracer.study.machine import stamp
 from made import made_trace, sums
 
 BUDGETS = {

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from flowtracer.report.style import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, styled
+from flowtracer.report.figures.style import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, styled
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"

@@ -16,11 +16,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from flowtracer.models import load_model
+from flowtracer.model.load import load_model
+from flowtracer.study.machine import stamp
 from flowtracer.tasks import Planted
-from flowtracer.trace import Rollout
-from flowtracer.tracer import Tracer
-from machine import seconds, stamp
+from flowtracer.trace.trace import Rollout
+from flowtracer.tracing.tracer import Tracer
+from machine import seconds
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 

@@ -37,11 +37,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, Logi
 
 from credit_cost import byte_tokenizer
 from flowtracer.credit import make_credit, needs_of
-from flowtracer.models import load_model
+from flowtracer.model.load import load_model
 from flowtracer.rl.run import read_run_file, reward_function
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
+from flowtracer.study.machine import stamp
 from flowtracer.tasks import make_task
-from machine import processor_seconds, stamp
+from machine import processor_seconds
 
 ENDING = "\n#### 42\n"
 QWEN3_1_7B = {

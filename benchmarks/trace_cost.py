@@ -26,14 +26,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from flowtracer.attention import AttentionPanels
-from flowtracer.capture import AttentionReader
+from flowtracer.attention.panels import AttentionPanels
 from flowtracer.doctor import free_memory
-from flowtracer.flow import solve, summarise_edges, summarise_heads, within_budget
+from flowtracer.flow import summarise_edges, summarise_heads
 from flowtracer.flow.solution import panel_bounds
-from flowtracer.models import load_model
+from flowtracer.flow.solve import solve, within_budget
+from flowtracer.model.capture import AttentionReader
+from flowtracer.model.load import load_model
+from flowtracer.study.machine import stamp
 from growth import exponents
-from machine import peak_bytes, seconds, stamp
+from machine import peak_bytes, seconds
 
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 FEWER_ROUNDS_FROM = 4096

@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 
 from flowtracer.credit import Signals
-from flowtracer.models import load_model
+from flowtracer.model.load import load_model
 from flowtracer.rl.run import reward_function
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
 from flowtracer.tasks import TASKS

@@ -13,11 +13,11 @@ import argparse
 
 from rich.progress import Progress
 
+from flowtracer.checks.planted import faithfulness, strategies_by_name
+from flowtracer.checks.planted.bands import layer_bands
 from flowtracer.credit import make_credit
-from flowtracer.faithfulness import faithfulness, strategies_by_name
-from flowtracer.faithfulness.bands import layer_bands
-from flowtracer.models import load_model
-from flowtracer.report.terminal_faithfulness import faithfulness_tables
+from flowtracer.model.load import load_model
+from flowtracer.report.terminal.planted import faithfulness_tables
 from flowtracer.tasks import Countdown, Planted, WorkedTask
 from outcome import write_outcome
 

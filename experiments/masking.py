@@ -16,12 +16,12 @@ from pathlib import Path
 
 from rich.progress import track
 
-from flowtracer.evaluate import respond
-from flowtracer.masking import MaskingCheck, MaskingFolder
-from flowtracer.models import load_model
-from flowtracer.report.terminal_masking import masking_tables
+from flowtracer.checks.masking import MaskingCheck, MaskingFolder
+from flowtracer.evaluation.accuracy import respond
+from flowtracer.model.load import load_model
+from flowtracer.report.terminal.masking import masking_tables
 from flowtracer.tasks import Countdown, Planted, Problem, Task
-from flowtracer.trace import Rollout
+from flowtracer.trace.trace import Rollout
 from outcome import write_outcome
 
 TASKS: dict[str, Task] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from machine import stamp
+from flowtracer.study.machine import stamp
 
 RESULTS = Path(__file__).with_name("results")
 

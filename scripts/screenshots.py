@@ -15,10 +15,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from flowtracer.masking import with_hub_effects
-from flowtracer.records import read_rollouts
-from flowtracer.trace import Rollout, Trace
-from flowtracer.tracer import Tracer
+from flowtracer.checks.masking import with_hub_effects
+from flowtracer.trace.records import read_rollouts
+from flowtracer.trace.trace import Rollout, Trace
+from flowtracer.tracing.tracer import Tracer
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

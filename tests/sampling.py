@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from flowtracer.credit import CREDITS, make_credit, needs_of
-from flowtracer.signals import Sampled
+from flowtracer.signals.sampled import Sampled
 from tiny import tiny_tokenizer
 from tolerances import assert_close
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowtracer.flow import MatrixPanels, solve, summarise_edges, summarise_heads
-from flowtracer.trace import Span, Trace
+from flowtracer.flow import MatrixPanels, summarise_edges, summarise_heads
+from flowtracer.flow.solve import solve
+from flowtracer.text.span import Span
+from flowtracer.trace.trace import Trace
 
 PROMPT = ("Ann", " has", " 3", " and", " buys", " 4", ".", " How", " many", "?", "\n")
 RIGHT = (" 3", " +", " 4", " =", " 7", ".", "\n", "So", " x", " =", " 7", ".", "\n", "A", ":", " ", "7")

@@ -14,36 +14,30 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"backbone", "folders", "intervals", "kernels"},
-    {"trace", "flow", "answer", "models"},
-    {"offsets", "attention"},
-    {"capture", "encoding", "shared_prefix"},
-    {"tracer", "records", "token_table", "comparison", "credit", "tasks"},
-    {"batch", "estimate", "evaluate", "signals"},
-    {"benchmarks", "faithfulness", "masking", "rl"},
-    {"report", "doctor"},
-    {"console", "demo", "study"},
-    {"cli_eval", "cli_faithfulness"},
+    {"intervals", "folders", "text", "attention", "credit"},
+    {"trace", "model"},
+    {"flow", "tasks"},
+    {"tracing", "signals", "evaluation"},
+    {"rl", "checks"},
+    {"report"},
+    {"study", "demo", "doctor"},
     {"cli"},
 ]
 RUNS_BACK = {("trace", "report")}  # a trace shows itself, inside one method
 NEVER = {
     ("flow", "attention"),
-    ("flow", "capture"),
+    ("flow", "model"),
     ("flow", "transformers"),
-    ("credit", "capture"),
-    ("credit", "rl"),
     ("credit", "transformers"),
     ("signals", "transformers"),
-    ("trace", "torch"),
-    ("backbone", "torch"),
+    *(("trace", heavy) for heavy in ("torch", "transformers", "pandas", "matplotlib", "datasets")),
 }
 ONLY_AT = {
     "trl": {"rl/trl_trainer.py"},
-    "typer": {"cli.py", "cli_eval.py", "cli_faithfulness.py"},
+    "typer": {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("cli/*.py")},
     "reasoning_gym": {"tasks/base.py"},
-    "math_verify": {"benchmarks/equality.py", "benchmarks/worker.py"},
-    "triton": {"kernels/__init__.py", "kernels/rows.py"},
+    "math_verify": {"evaluation/equality.py", "evaluation/worker.py"},
+    "triton": {"attention/kernels/launch.py", "attention/kernels/rows.py"},
 }
 
 
@@ -104,7 +98,7 @@ def test_forbidden_imports():
         ("import flowtracer; flowtracer.compute_flow", ["transformers", "trl"]),
         ("import flowtracer; flowtracer.Tracer", ["trl", "reasoning_gym"]),
         ("import flowtracer; flowtracer.TASKS", ["torch", "reasoning_gym"]),
-        ("import flowtracer.benchmarks.worker", ["torch", "transformers", "datasets", "typer", "rich"]),
+        ("import flowtracer.evaluation.worker", ["torch", "transformers", "datasets", "typer", "rich"]),
     ],
 )
 def test_import_weight(statement, absent):

@@ -7,7 +7,7 @@ import pytest
 from flowtracer import demo
 from flowtracer.demo import Scale, run_demo
 from flowtracer.errors import InputError
-from flowtracer.trace import load_trace
+from flowtracer.trace.trace import load_trace
 
 pytestmark = pytest.mark.filterwarnings("default::FutureWarning", "default::UserWarning", "default::DeprecationWarning")
 

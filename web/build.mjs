@@ -38,5 +38,5 @@ const bundled = await build({
     },
   ],
 });
-const target = process.argv[2] ?? new URL("../src/flowtracer/report/assets/page.js", import.meta.url).pathname;
+const target = process.argv[2] ?? new URL("../src/flowtracer/report/page/assets/page.js", import.meta.url).pathname;
 writeFileSync(target, `/* FlowTracer page, sources ${digest.digest("hex")} */\n${bundled.outputFiles[0].text}`);

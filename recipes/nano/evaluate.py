@@ -15,8 +15,8 @@ from data import COUNTDOWN, PLANTED
 from rich.console import Console
 from rich.table import Table
 
-from flowtracer.evaluate import accuracy, judge, respond
-from flowtracer.models import load_model
+from flowtracer.evaluation.accuracy import accuracy, judge, respond
+from flowtracer.model.load import load_model
 
 
 def main() -> None:

@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flowtracer.comparison import Comparison, GroupComparison, compare, compare_group
     from flowtracer.credit import CREDITS, credit_weights
     from flowtracer.flow import FlowResult, compute_flow
     from flowtracer.tasks import TASKS
-    from flowtracer.trace import Rollout, Skipped, Span, Trace, load_trace
-    from flowtracer.tracer import Tracer
+    from flowtracer.text.span import Span
+    from flowtracer.trace.compare import Comparison, GroupComparison, compare, compare_group
+    from flowtracer.trace.trace import Rollout, Skipped, Trace, load_trace
+    from flowtracer.tracing.tracer import Tracer
 
 _HOME = {
     "CREDITS": "credit",
-    "Comparison": "comparison",
+    "Comparison": "trace.compare",
     "FlowResult": "flow",
-    "GroupComparison": "comparison",
+    "GroupComparison": "trace.compare",
     "Rollout": "trace",
     "Skipped": "trace",
-    "Span": "trace",
+    "Span": "text.span",
     "TASKS": "tasks",
     "Trace": "trace",
-    "Tracer": "tracer",
-    "compare": "comparison",
-    "compare_group": "comparison",
+    "Tracer": "tracing.tracer",
+    "compare": "trace.compare",
+    "compare_group": "trace.compare",
     "compute_flow": "flow",
     "credit_weights": "credit",
     "load_trace": "trace",

@@ -17,17 +17,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowtracer.comparison import compare
 from flowtracer.errors import InputError
-from flowtracer.evaluate import accuracy, gain, judge, respond
+from flowtracer.evaluation.accuracy import accuracy, gain, judge, respond
 from flowtracer.intervals import Interval
-from flowtracer.models import load_model
-from flowtracer.report.compare_page import comparison_page
-from flowtracer.report.html import write_page
+from flowtracer.model.load import load_model
+from flowtracer.report.page.comparison import comparison_page
+from flowtracer.report.page.html import write_page
 from flowtracer.rl.run import LogLine, RunFile, read_run_file, train
 from flowtracer.tasks import Problem, Verdict, make_task
-from flowtracer.trace import Rollout, Trace
-from flowtracer.tracer import Tracer
+from flowtracer.trace.compare import compare
+from flowtracer.trace.trace import Rollout, Trace
+from flowtracer.tracing.tracer import Tracer
 
 RUN_FILE = Path(__file__).with_name("demo.toml")
 

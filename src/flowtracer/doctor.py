@@ -52,8 +52,8 @@ def check_model(name_or_path: str) -> dict[str, str]:
         InputError: Nothing loadable under that name.
         CaptureError: The model's attention cannot be read.
     """
-    from flowtracer.capture import AttentionReader
-    from flowtracer.models import load_model
+    from flowtracer.model.capture import AttentionReader
+    from flowtracer.model.load import load_model
 
     model, _ = load_model(name_or_path)
     reader = AttentionReader(model)

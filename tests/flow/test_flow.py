@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import flowtracer as ft
 from flowtracer.errors import InputError
-from flowtracer.flow import SOLVERS, CachedPanels, MatrixPanels, solve, summarise_edges
+from flowtracer.flow import CachedPanels, MatrixPanels, summarise_edges
+from flowtracer.flow.solve import SOLVERS, solve
 from tolerances import assert_close
 
 from graphs import connected_graphs, graphs  # isort: skip

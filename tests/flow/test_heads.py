@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowtracer.flow import HeadPanelSource, MatrixPanels, solve, summarise_edges, summarise_heads
+from flowtracer.flow import HeadPanelSource, MatrixPanels, summarise_edges, summarise_heads
+from flowtracer.flow.solve import solve
 from tolerances import assert_close
 
 from graphs import graphs  # isort: skip

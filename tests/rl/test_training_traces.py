@@ -15,8 +15,8 @@ from flowtracer.errors import InputError
 from flowtracer.rl.trackers import _pages
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
-from flowtracer.trace import Rollout, load_trace
-from flowtracer.tracer import Tracer
+from flowtracer.trace.trace import Rollout, load_trace
+from flowtracer.tracing.tracer import Tracer
 from tiny import tiny_model, tiny_tokenizer
 from tolerances import assert_close
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from flowtracer.credit import make_credit
-from flowtracer.signals import Sampled, SignalReader
+from flowtracer.signals.reader import SignalReader
+from flowtracer.signals.sampled import Sampled
 from sampling import OF_ATTENTION, PROMPTS, RESPONSES, assert_same_fields
 from tiny import tiny_model, tiny_tokenizer
 

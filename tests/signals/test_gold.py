@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from flowtracer.errors import InputError
+from flowtracer.model.logits import LogitReader
 from flowtracer.signals.gold import PrefixScorer, encode_prompt, read_gain, reveal
-from flowtracer.signals.logits import LogitReader, token_logits
+from flowtracer.signals.logits import token_logits
 from sampling import PROMPTS, sampled_batch, sequence
 from tiny import tiny_model, tiny_tokenizer
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from flowtracer.model.logits import LogitReader
 from flowtracer.signals.answers import locate_answers
 from flowtracer.signals.gradients import NOISE, read_influence, read_saliency
-from flowtracer.signals.logits import LogitReader
 from sampling import sampled_batch, sequence
 from tiny import tiny_model, tiny_tokenizer
 

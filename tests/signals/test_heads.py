@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from flowtracer.attention import AttentionPanels
-from flowtracer.capture import AttentionReader
+from flowtracer.attention.panels import AttentionPanels
 from flowtracer.errors import InputError
+from flowtracer.model.capture import AttentionReader
 from flowtracer.signals import heads
 from flowtracer.signals.heads import head_scores, mean_scores, spread_reader
 from sampling import sampled_batch, sequence

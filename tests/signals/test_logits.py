@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from flowtracer.errors import CaptureError
-from flowtracer.signals import logits as logits_module
-from flowtracer.signals.logits import LogitReader, token_logits
+from flowtracer.model import logits as logits_module
+from flowtracer.model.logits import LogitReader
+from flowtracer.signals.logits import token_logits
 from sampling import sampled_batch, sequence
 from tiny import tiny_model
 

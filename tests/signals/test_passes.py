@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from flowtracer.capture import AttentionReader
 from flowtracer.credit import NEEDS, make_credit
 from flowtracer.errors import CaptureError
-from flowtracer.signals import SignalReader
+from flowtracer.model.capture import AttentionReader
 from flowtracer.signals.passes import rides_truly
+from flowtracer.signals.reader import SignalReader
 from sampling import OF_ATTENTION, assert_same_fields, sampled_batch
 from tiny import tiny_model, tiny_tokenizer
 

@@ -5,7 +5,7 @@ import torch
 
 from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of
 from flowtracer.errors import InputError
-from flowtracer.signals import SignalReader, refuse_sharded
+from flowtracer.signals.reader import SignalReader, refuse_sharded
 from sampling import sampled_batch
 from tiny import tiny_model, tiny_tokenizer
 

@@ -60,6 +60,6 @@ def test_mistakes_are_named(tmp_path, changes, message):
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments/runs").glob("*.toml")), ids=lambda file: file.stem)
 def test_the_studies_here_are_valid(file):
     study = read_study(file)
-    assert f"experiments/run.py experiments/runs/{file.name}" in file.read_text().splitlines()[0]
+    assert f"flowtracer study experiments/runs/{file.name}" in file.read_text().splitlines()[0]
     for run in study.runs.values():
         make_credit(run.credit.name, run.credit.options)

@@ -11,7 +11,7 @@ import pytest
 
 from flowtracer.errors import InputError
 from flowtracer.rl.run import train
-from flowtracer.study.comparison import compare_runs
+from flowtracer.study.differences import compare_runs
 from flowtracer.study.matrix import read_study
 from flowtracer.study.results import load_results, read_curve
 from flowtracer.study.runner import Job, in_own_process, run_study, train_job

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from flowtracer.checks.planted.judge import auroc
 from flowtracer.errors import InputError
-from flowtracer.faithfulness.judge import auroc
 from flowtracer.tasks import Planted, Reason, WorkedTask
 
 TASKS = [Planted(chains=2, length=2), Planted(), Planted(chains=3, length=4)]

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtracer.backbone import Edges
 from flowtracer.flow.panels import edge_flow_rows
 from flowtracer.flow.solution import PanelSource, Solution, panel_bounds
 from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.trace.backbone import Edges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from flowtracer.backbone import Edges
 from flowtracer.flow.panels import edge_flow_scale
 from flowtracer.flow.solution import Solution, panel_bounds
 from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.trace.backbone import Edges
 
 
 @runtime_checkable

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flowtracer.comparison import hub_dict, identity, step_of
-from flowtracer.trace import Trace, printable
+from flowtracer.trace.compare import hub_dict, identity, step_of
+from flowtracer.trace.trace import Trace, printable
 
 _STEP_LENGTH = 72
 

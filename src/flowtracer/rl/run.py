@@ -41,8 +41,8 @@ from typing import Any, Literal, TextIO, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flowtracer.errors import InputError
-from flowtracer.evaluate import accuracy, judge, respond
-from flowtracer.models import load_model
+from flowtracer.evaluation.accuracy import accuracy, judge, respond
+from flowtracer.model.load import load_model
 from flowtracer.tasks import Problem, Task, make_task, reward
 
 if sys.version_info >= (3, 11):

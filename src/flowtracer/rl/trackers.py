@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flowtracer.trace import Trace
+from flowtracer.trace.trace import Trace
 
 
 def log_traces(callbacks: Iterable[Any], traces: Mapping[str, Trace], step: int) -> None:

@@ -31,13 +31,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtracer.attention import LayerAttention
+from flowtracer.attention.layer import LayerAttention
 from flowtracer.errors import TraceError
+from flowtracer.model.forward import evaluating
 from flowtracer.shapes import Bool, Float, Int
-from flowtracer.signals import Sampled
 from flowtracer.signals.generated import GenerationReader
-from flowtracer.trace import Rollout, Skipped, Trace, TrainedOn
-from flowtracer.tracer import Tracer
+from flowtracer.signals.sampled import Sampled
+from flowtracer.trace.trace import Rollout, Skipped, Trace, TrainedOn
+from flowtracer.tracing.tracer import Tracer
 
 Prompt = Any
 """As the data set has it: text, or chat messages."""
@@ -170,23 +171,18 @@ class TraceKeeper:
             ids_BP[row, width - len(ids) :] = torch.tensor(ids)
         mask_BP = (torch.arange(width) >= torch.tensor([[width - len(ids)] for ids in prompts])).long()
         ids_BP, mask_BP = ids_BP.to(model.device), mask_BP.to(model.device)
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                whole_BT = model.generate(
-                    input_ids=ids_BP,
-                    attention_mask=mask_BP,
-                    max_new_tokens=self._max_new_tokens,
-                    pad_token_id=tokenizer.pad_token_id,
-                    eos_token_id=tokenizer.eos_token_id,
-                    do_sample=False,
-                    temperature=None,
-                    top_p=None,
-                    top_k=None,
-                )
-        finally:
-            model.train(was_training)
+        with evaluating(model), torch.no_grad():
+            whole_BT = model.generate(
+                input_ids=ids_BP,
+                attention_mask=mask_BP,
+                max_new_tokens=self._max_new_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+            )
         response_BR = whole_BT[:, width:]
         ends_BR = response_BR == tokenizer.eos_token_id
         return Sampled(

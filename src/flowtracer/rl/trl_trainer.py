@@ -35,8 +35,10 @@ from flowtracer.rl.advantages import boosted, normalised
 from flowtracer.rl.loss_probe import refuse_nonlinear_loss
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
-from flowtracer.signals import Generated, Ride, Sampled, SignalReader, refuse_sharded
-from flowtracer.tracer import Tracer
+from flowtracer.signals.generated import Generated
+from flowtracer.signals.reader import Ride, SignalReader, refuse_sharded
+from flowtracer.signals.sampled import Sampled
+from flowtracer.tracing.tracer import Tracer
 
 try:
     from trl import GRPOConfig, GRPOTrainer

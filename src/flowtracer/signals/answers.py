@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.answer import CharSpan, Miss, first_box, locate_answer, opening_of
-from flowtracer.offsets import token_offsets, tokens_overlapping
 from flowtracer.shapes import Bool
 from flowtracer.signals.sampled import Sampled
-from flowtracer.trace import Span
+from flowtracer.text.answer import Miss, first_box, locate_answer, opening_of
+from flowtracer.text.offsets import token_offsets, tokens_overlapping
+from flowtracer.text.span import CharSpan, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.attention import LayerAttention
-from flowtracer.capture import AttentionReader, intercept_attention, layer_attention
+from flowtracer.attention.layer import LayerAttention
+from flowtracer.model.capture import AttentionReader, intercept_attention, layer_attention
 from flowtracer.shapes import Int
 from flowtracer.signals.passes import Pending, agree, drops
 from flowtracer.signals.sampled import Sampled

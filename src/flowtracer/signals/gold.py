@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from flowtracer.errors import InputError
+from flowtracer.model.forward import evaluating
+from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, Float
 from flowtracer.signals.answers import without_end
-from flowtracer.signals.logits import LogitReader, evaluating, token_logits
+from flowtracer.signals.logits import token_logits
 from flowtracer.signals.sampled import Prompt, Sampled
 
 HINT = "(The correct answer is {gold}.)"

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowtracer.model.forward import evaluating
+from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, Float
-from flowtracer.signals.logits import LogitReader, evaluating
 from flowtracer.signals.sampled import Rows, Sampled
 
 NOISE = 1e-3

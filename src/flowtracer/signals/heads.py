@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.attention import AttentionPanels, LayerAttention
-from flowtracer.capture import AttentionReader
+from flowtracer.attention.layer import LayerAttention
+from flowtracer.attention.panels import AttentionPanels
+from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.signals.passes import Pending
 from flowtracer.signals.sampled import Rows, Sampled

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.attention import LayerAttention
-from flowtracer.capture import AttentionReader, record_attention
+from flowtracer.attention.layer import LayerAttention
+from flowtracer.model.capture import AttentionReader, record_attention
 from flowtracer.shapes import Int
 from flowtracer.signals.sampled import Rows, Sampled
 

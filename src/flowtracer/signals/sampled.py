@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowtracer.attention import LayerAttention
-from flowtracer.capture import AttentionReader
+from flowtracer.attention.layer import LayerAttention
+from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Int
 
 Prompt = str | Sequence[Mapping[str, str]]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from flowtracer.intervals import Interval
-from flowtracer.report.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, styled
-from flowtracer.study.comparison import Comparison, Row, student_interval
+from flowtracer.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, styled
+from flowtracer.study.differences import Comparison, Row, student_interval
 
 # style refuses with a message where matplotlib is missing, and stands above it in the order of imports.
 from matplotlib.axes import Axes  # isort: skip

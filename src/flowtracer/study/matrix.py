@@ -1,6 +1,6 @@
 """A study as one TOML file: a run file whose credit is a list, and seeds.
 
-    # python experiments/run.py experiments/runs/countdown.toml
+    # flowtracer study experiments/runs/countdown.toml
     model = "nano"
 
     [matrix]
@@ -31,14 +31,7 @@ from pydantic import Field
 
 from flowtracer.credit import make_credit
 from flowtracer.errors import InputError
-from flowtracer.rl.run import (
-    CreditSection,
-    EvaluationSection,
-    RunFile,
-    Section,
-    TaskSection,
-    read_sections,
-)
+from flowtracer.rl.run import CreditSection, EvaluationSection, RunFile, Section, TaskSection, read_sections
 from flowtracer.tasks import make_task
 
 

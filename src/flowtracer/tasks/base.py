@@ -14,8 +14,8 @@ from enum import Enum
 from itertools import count
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from flowtracer.answer import Answer, locate_answer
 from flowtracer.errors import InputError, MissingDependencyError
+from flowtracer.text.answer import Answer, locate_answer
 
 # The hash modulo 4 picks one. A stream never ends, so a large train share buys nothing, while a tenth for the
 # test would make every test problem cost ten draws.

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from flowtracer.answer import CharSpan
 from flowtracer.tasks.base import Problem, Task
+from flowtracer.text.span import CharSpan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Rows of attention, recomputed from the queries and keys of layers."""

@@ -1,0 +1,1 @@
+"""Head-mean attention of a layer on a GPU: `rows` are the kernels, `launch` is how a layer is handed to them."""

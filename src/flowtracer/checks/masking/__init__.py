@@ -1,0 +1,29 @@
+"""The causal check: hide chosen tokens of the reasoning from all later ones, answer again, and count what changed."""
+
+from flowtracer.checks.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome, first_number, same_answer
+from flowtracer.checks.masking.effects import hidden_effects, with_hub_effects
+from flowtracer.checks.masking.folder import MaskingFolder
+from flowtracer.checks.masking.rerun import WAYS, Reply, Rereader
+from flowtracer.checks.masking.summary import Curve, MaskingSummary, Row, summarise
+from flowtracer.checks.masking.variants import Variant, choose_variants
+
+__all__ = [
+    "SHARES",
+    "WAYS",
+    "Curve",
+    "MaskingCheck",
+    "MaskingFolder",
+    "MaskingSummary",
+    "Outcome",
+    "Reply",
+    "Rereader",
+    "Row",
+    "Variant",
+    "VariantOutcome",
+    "choose_variants",
+    "first_number",
+    "hidden_effects",
+    "same_answer",
+    "summarise",
+    "with_hub_effects",
+]

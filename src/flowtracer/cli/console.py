@@ -1,0 +1,36 @@
+"""The terminal that commands write to: their progress bar, tables of names and values, and where files went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+console = Console()
+
+
+def progress(what: str, total: int | None) -> Progress:
+    """A bar with one task; `total` is None where the end is not known."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=console)
+    bar.add_task(what, total=total)
+    return bar
+
+
+def pairs(title: str, rows: Mapping[str, str]) -> Table:
+    """A table of names and values without lines."""
+    table = Table(title=Text(title), title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", min_width=22)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def say_written(path: Path) -> None:
+    """Where the result is."""
+    console.print(Text(f"written to {path}", style="dim"), soft_wrap=True)

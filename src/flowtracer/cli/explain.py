@@ -1,0 +1,31 @@
+"""`flowtracer explain`: what carried the answer, in plain text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowtracer.cli.options import load_traces
+
+if TYPE_CHECKING:
+    pass
+
+
+def explain(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    hubs: Annotated[int, typer.Option(min=1, help="How many hubs.")] = 8,
+    paths: Annotated[int, typer.Option(min=1, help="How many paths.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each trace.")] = False,
+) -> None:
+    """Say in plain text what carried the answer: summary, hubs, strongest paths, steps, layers."""
+    from flowtracer.report.explain import explain as as_text
+    from flowtracer.report.explain import explanation
+
+    for trace in load_traces(traces):
+        if as_json:
+            typer.echo(json.dumps(explanation(trace, hubs=hubs, paths=paths)))
+        else:
+            typer.echo(as_text(trace, hubs=hubs, paths=paths))

@@ -1,0 +1,72 @@
+"""`flowtracer mask`: the causal check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from flowtracer.cli.console import console, progress, say_written
+from flowtracer.cli.options import parse_shares
+from flowtracer.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+def mask(
+    rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
+    model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
+    out: Annotated[Path, typer.Option(help="Folder for outcomes.jsonl and summary.json.")],
+    by: Annotated[str, typer.Option(help="Strategies that score tokens: flow,attention,entropy ...")] = "flow",
+    shares: Annotated[str, typer.Option(help="Shares of the reasoning's tokens.")] = "0.05,0.1,0.2,0.4",
+    way: Annotated[str, typer.Option(help="hide, replace or delete.")] = "hide",
+    cue: Annotated[
+        str | None, typer.Option(help=r"What asks for the answer, \n a line break; as the response.")
+    ] = None,
+    curves: Annotated[bool, typer.Option(help="Also keep the chosen tokens alone.")] = True,
+    draws: Annotated[int, typer.Option(min=1, help="Random draws at each share.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
+) -> None:
+    """Check a credit causally: hide its top tokens, its bottom ones and random ones, and answer again.
+
+    Says how many answers change and turn from right to wrong or back, with paired bootstrap intervals. Rollouts that
+    OUT already holds are not checked again.
+    """
+    from flowtracer.checks.masking import MaskingCheck, MaskingFolder
+    from flowtracer.model.load import load_model
+    from flowtracer.report.terminal.masking import masking_tables
+    from flowtracer.trace.records import read_rollouts
+    from flowtracer.trace.trace import Skipped
+
+    records = list(read_rollouts(rollouts, limit=limit))
+    if not records:
+        raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
+    options = {"by": by, "shares": shares, "way": way, "cue": cue, "curves": curves, "draws": draws, "seed": seed}
+    with console.status(f"loading {model}"):
+        check = MaskingCheck(
+            *load_model(model, device=device, dtype=dtype),
+            by=[name.strip() for name in by.split(",")],
+            shares=parse_shares(shares),
+            way=way,
+            cue=None if cue is None else cue.replace(r"\n", "\n"),
+            curves=curves,
+            draws=draws,
+            seed=seed,
+        )
+    folder = MaskingFolder(out, {"rollouts": str(rollouts), "model": model, "dtype": dtype, **options})
+    with progress("checking", len(records)) as bar:
+        for outcome in folder.check(check, records):
+            bar.advance(bar.task_ids[0])
+            if isinstance(outcome, Skipped):
+                bar.console.print(
+                    Text(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", style="yellow"), soft_wrap=True
+                )
+    for table in masking_tables(folder.summarise()):
+        console.print(table)
+    say_written(out)

@@ -1,0 +1,41 @@
+"""`flowtracer page`: traces, or a training, as pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowtracer.cli.console import say_written
+from flowtracer.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+def page(
+    traces: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="A file for one trace; for several a folder, with index.html.")],
+    training: Annotated[bool, typer.Option("--training", help="TRACES is a run that kept traces: one file.")] = False,
+) -> None:
+    """Write pages that open offline by a double click: one trace as one file, several as an index over their pages."""
+    from flowtracer.report.page.html import write_page
+    from flowtracer.report.page.site import write_site
+    from flowtracer.report.page.training import training_page
+    from flowtracer.trace.trace import find_traces, load_trace
+
+    if training:
+        if len(traces) != 1:
+            raise InputError(
+                f"expected the folder of one run with --training, got {len(traces)}; write a page for each"
+            )
+        written = write_page(out, training_page(traces[0]))
+        say_written(written)
+        return
+    files = [file for path in traces for file in find_traces(path)]
+    if len(files) == 1 and out.suffix == ".html":
+        written = load_trace(files[0]).to_html(out)
+    else:
+        written = write_site(files, out, title=traces[0].resolve().name if len(traces) == 1 else "Traces")
+    say_written(written)

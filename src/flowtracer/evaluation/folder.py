@@ -1,0 +1,144 @@
+"""Responses to benchmarks, graded, in one folder; resumable.
+
+    out/options.json           what the folder was made with; a later run must agree
+    out/<benchmark>.jsonl      one line a response, as soon as its batch is graded
+    out/<benchmark>.skipped.jsonl   records that are no problem, and why
+    out/summary.json           avg@k and pass@k with intervals
+
+A response depends on its problem, its number and the seed, so a run that was killed goes on to the same result, and
+more problems or samples add lines and change none. A line is a rollout too: `flowtracer trace` and `mask` read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flowtracer.evaluation.base import Answered, Grade
+from flowtracer.evaluation.loading import Suite
+from flowtracer.evaluation.pool import GradingPool
+from flowtracer.evaluation.summary import Result, summarise
+from flowtracer.folders import LineFile, as_lines, claim
+from flowtracer.model.generate import Reply, Sampling, draw_name, sample
+from flowtracer.tasks import Problem, Task
+from flowtracer.text.answer import Answer, locate_answer
+from flowtracer.trace.records import safe_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One response that is asked for."""
+
+    problem: Problem
+    number: int
+    """Among those to its problem, from 0."""
+
+
+Responder = Callable[[Sequence[Draw]], Iterator[Mapping[int, Reply]]]
+"""Gives replies by the places of their draws, batch by batch."""
+
+
+def by_model(model: Any, tokenizer: Any, sampling: Sampling, *, batch_size: int) -> Responder:
+    """Replies that a model samples."""
+
+    def responder(draws: Sequence[Draw]) -> Iterator[Mapping[int, Reply]]:
+        prompts = [draw.problem.prompt for draw in draws]
+        names = [draw_name(draw.problem.id, draw.number) for draw in draws]
+        return sample(model, tokenizer, prompts, names, sampling=sampling, batch_size=batch_size)
+
+    return responder
+
+
+class EvaluationFolder:
+    """A folder of graded responses.
+
+    Args:
+        path: Made if it does not exist.
+        options: What the responses depend on; must be what an earlier run in this folder was given.
+
+    Raises:
+        InputError: The folder cannot be written, or holds responses of other options.
+    """
+
+    def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
+        self.path = path
+        claim(path, options)
+
+    def run(self, suite: Suite, respond: Responder, pool: GradingPool, *, draws: Iterable[Draw]) -> Iterator[int]:
+        """Answer and grade what the folder does not hold yet; yields how many responses stand on disk, held ones first.
+
+        Args:
+            suite: Whose problems are answered.
+            respond: Gives the responses.
+            pool: Grades them.
+            draws: The responses wanted.
+        """
+        file = LineFile(self._file(suite.name))
+        held = {(line["id"], line["sample"]) for line in file.lines()}
+        asked = list(draws)
+        waiting = [draw for draw in asked if (draw.problem.id, draw.number) not in held]
+        skipped = as_lines(map(asdict, suite.skipped))
+        (self.path / f"{safe_name(suite.name)}.skipped.jsonl").write_text(skipped, encoding="utf-8")
+        yield len(asked) - len(waiting)
+        for batch in respond(waiting) if waiting else ():
+            answered = [(waiting[place], reply) for place, reply in batch.items()]
+            grades = _grade(suite.task, answered, pool)
+            file.add(_line(suite, draw, reply, grade) for (draw, reply), grade in zip(answered, grades, strict=True))
+            yield len(answered)
+
+    def result(
+        self, suite: Suite, draws: Iterable[Draw], labels: Mapping[tuple[str, int], bool] | None = None
+    ) -> Result:
+        """What the folder says about these responses."""
+        lines = {(line["id"], line["sample"]): line for line in LineFile(self._file(suite.name)).lines()}
+        known = labels or {}
+        keys = [(draw.problem.id, draw.number) for draw in draws]
+        wanted = [{**lines[key], "label": known.get(key)} for key in keys if key in lines]
+        return summarise(suite.name, wanted, [item.reason for item in suite.skipped])
+
+    def write_summary(self, results: Sequence[Result]) -> None:
+        """Write the table as data."""
+        content = [asdict(result) for result in results]
+        (self.path / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def _file(self, suite: str) -> Path:
+        return self.path / f"{safe_name(suite)}.jsonl"
+
+
+def draws_of(suite: Suite, samples: int) -> list[Draw]:
+    """So many responses to each problem, a whole round over the problems before the next."""
+    return [Draw(problem=problem, number=number) for number in range(samples) for problem in suite.problems]
+
+
+def _grade(task: Task | None, answered: Sequence[tuple[Draw, Reply]], pool: GradingPool) -> list[Grade]:
+    if task is None:
+        return pool.grade([Answered.to(draw.problem, reply.text, finished=reply.finished) for draw, reply in answered])
+    return [_by_task(task, draw.problem, reply.text) for draw, reply in answered]
+
+
+def _by_task(task: Task, problem: Problem, response: str) -> Grade:
+    """A verifier of a task is linear in the response: it needs no process of its own."""
+    verdict, located = task.verify(problem, response), locate_answer(response)
+    answer, found = (located.text, located.rule) if isinstance(located, Answer) else (None, None)
+    return Grade(correct=verdict.correct, reason=str(verdict.reason), answer=answer, found=found)
+
+
+def _line(suite: Suite, draw: Draw, reply: Reply, grade: Grade) -> dict[str, Any]:
+    facts = draw.problem.facts if suite.task is None else {"rule": suite.task.name}
+    return {
+        "id": draw.problem.id,
+        "sample": draw.number,
+        "prompt": draw.problem.prompt,
+        "response": reply.text,
+        "gold": draw.problem.gold,
+        "answer": grade.answer,
+        "found": grade.found,
+        "reason": grade.reason,
+        "is_correct": grade.correct,
+        "tokens": reply.tokens,
+        "finished": reply.finished,
+        **{name: facts[name] for name in ("rule", "options", "tolerance", "source") if facts.get(name)},
+    }

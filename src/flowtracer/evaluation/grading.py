@@ -1,0 +1,152 @@
+r"""Whether a response answers its question: find the final answer, then compare it by the benchmark's rule.
+
+1. The final answer is what `flowtracer.text.answer` locates: the last box, else an answer tag, `####`, "the answer
+   is", a line "A:". What no mark shows is no answer, with one exception (3).
+2. `math`: the same by `flowtracer.evaluation.equality`. Boxes in a row are one answer of several parts.
+3. `number`: equal as numbers, units and currency aside. Where no mark shows an answer, it is the last number of a
+   response that ended by itself, as harnesses read GSM8K.
+4. `choice`: the same letter, or the text of the choice in full.
+5. `short`: a letter as a choice, other answers by their words or as mathematics.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from fractions import Fraction
+
+from flowtracer.errors import InputError
+from flowtracer.evaluation.base import Answered, Grade
+from flowtracer.evaluation.equality import number, plain, same
+from flowtracer.text.answer import Answer, Miss, boxes, locate_answer
+from flowtracer.text.span import CharSpan
+
+LONGEST = 2000
+"""Characters of an answer. The longest gold answer of these benchmarks has some 200."""
+
+CORRECT, WRONG, NO_ANSWER, CUT_OFF, TOO_LONG = "correct", "wrong_value", "no_answer", "cut_off", "too_long"
+
+
+def grade(answered: Answered) -> Grade:
+    """Grade one response.
+
+    Raises:
+        InputError: No such rule.
+    """
+    if answered.rule not in RULES:
+        raise InputError(f"expected a rule of grading out of {', '.join(RULES)}, got {answered.rule!r}")
+    located = locate_answer(answered.response)
+    if isinstance(located, Miss):
+        last = _last_number(answered.response) if answered.rule == "number" and answered.finished else None
+        if last is None:
+            return Grade(correct=False, reason=NO_ANSWER if answered.finished else CUT_OFF)
+        text, found = last, "last_number"
+    else:
+        text, found = located.text, located.rule
+    if len(text) > LONGEST:
+        return Grade(correct=False, reason=TOO_LONG, answer=text[:LONGEST], found=found)
+    right = RULES[answered.rule](answered, text)
+    if not right and found == "boxed" and answered.rule == "math":
+        several = _boxes_in_a_row(answered.response)
+        if several is not None and len(several) <= LONGEST:
+            text, right = several, _math(answered, several)
+    return Grade(correct=right, reason=CORRECT if right else WRONG, answer=text, found=found)
+
+
+def _math(answered: Answered, text: str) -> bool:
+    return same(answered.gold, text, tolerance=answered.tolerance)
+
+
+def _number(answered: Answered, text: str) -> bool:
+    gold, given = _value(answered.gold), _value(text)
+    return gold is not None and gold == given
+
+
+def _choice(answered: Answered, text: str) -> bool:
+    options = answered.options or {}
+    letter = _letter(text)
+    if letter is None or (options and letter not in options):
+        said = _words(text)
+        letter = next((name for name, option in options.items() if _words(option) == said), None)
+    return letter is not None and letter == _letter(answered.gold)
+
+
+def _short(answered: Answered, text: str) -> bool:
+    if _LETTER.fullmatch(answered.gold.strip()):
+        return _choice(answered, text)
+    return _words(answered.gold) == _words(text) or same(answered.gold, text, tolerance=answered.tolerance)
+
+
+RULES: dict[str, Callable[[Answered, str], bool]] = {
+    "math": _math,
+    "number": _number,
+    "choice": _choice,
+    "short": _short,
+}
+
+BY_MATH_VERIFY = frozenset({"math", "short"})
+"""Rules that need math-verify."""
+
+
+_NUMERAL = re.compile(r"(?:(?<![\w)\]}])-\s*)?[$€£]?\s*(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\s*/\s*\d+)?")
+
+
+def _value(text: str) -> Fraction | None:
+    """The number that an answer gives: it alone, else the first behind the last equals sign."""
+    clean = plain(text)
+    whole = number(clean)
+    return whole if whole is not None else _first(clean.rpartition("=")[2])
+
+
+def _first(text: str) -> Fraction | None:
+    numerals = (match.group() for match in _NUMERAL.finditer(text))
+    return next((value for numeral in numerals if (value := number(numeral.strip())) is not None), None)
+
+
+def _last_number(response: str) -> str | None:
+    numerals = [match.group().strip() for match in _NUMERAL.finditer(response)]
+    return next((numeral for numeral in reversed(numerals) if number(numeral) is not None), None)
+
+
+_LETTER = re.compile(r"\(?([A-Za-z])\)?")
+_LETTERED = re.compile(r"(?:option|choice|answer)?\s*\(?([A-Z])(?:[).:,]|\s+-|\s*$).*", re.IGNORECASE | re.DOTALL)
+
+
+def _letter(text: str) -> str | None:
+    """The letter of "B", "(b)", "B. Paris", "Option B": nothing else stands before it."""
+    match = _LETTERED.fullmatch(plain(text))
+    return match.group(1).upper() if match else None
+
+
+def _words(text: str) -> str:
+    """Letters and digits alone, without articles and case."""
+    words = re.findall(r"\w+", unicodedata.normalize("NFKC", plain(text)).casefold())
+    return " ".join(word for word in words if word not in ("a", "an", "the"))
+
+
+_JOINT = re.compile(r"\}?[\s$.,;&\\()]*(?:(?:\\text\{\s*)?(?:and|or)(?:\s*\})?)?[\s$,;&\\()]*")
+
+
+def _boxes_in_a_row(response: str) -> str | None:
+    r"""The last boxes with nothing but "and" or a comma between them, as one list: `\boxed{3} and \boxed{5}`."""
+    found: list[CharSpan] = [span for span in boxes(response) if r"\boxed" not in response[span.start : span.stop]]
+    row: list[CharSpan] = []
+    for span in reversed(found):
+        if row and not _JOINT.fullmatch(_between(response, span, row[0])):
+            break
+        row.insert(0, span)
+    return ", ".join(response[span.start : span.stop] for span in row) if len(row) > 1 else None
+
+
+def _between(text: str, one: CharSpan, other: CharSpan) -> str:
+    """What stands between two boxes."""
+    return re.sub(r"\\(?:boxed|fbox)\s*\{$", "", text[one.stop : other.start])
+
+
+def read_gold(text: str) -> str:
+    """A gold answer out of what a record says: the located answer where the record shows its working, else the text."""
+    located = locate_answer(text)
+    if isinstance(located, Answer) and located.rule in ("boxed", "hashes", "answer_tag", "label"):
+        return located.text
+    return text.strip()

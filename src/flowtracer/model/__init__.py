@@ -1,0 +1,1 @@
+"""A model: loaded, run, listened to, and made to speak."""

@@ -1,0 +1,42 @@
+"""How a model is run: its mode, its device, and the options that its forward takes."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode for the duration: no dropout, and no layer that runs twice to save memory.
+
+    Afterwards every module has the mode that it had: a part that its user froze in evaluation mode stays so.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def accepted(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that a function takes by name; a model's own code may know fewer than transformers' does."""
+    parameters = inspect.signature(function).parameters
+    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return {name: value for name, value in options.items() if takes_all or name in parameters}
+
+
+def cache_argument(model: Any) -> str:
+    """What the model's forward calls its cache: transformers 5.24 says "cache" where it said "past_key_values"."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+def device_of(model: Any) -> torch.device:
+    """Where the model takes its input."""
+    return model.get_input_embeddings().weight.device

@@ -1,0 +1,62 @@
+"""Pages that hold traces against each other: two side by side, or a group as small multiples."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flowtracer.report.page.html import one_line, render
+from flowtracer.report.page.payload import pack, pack_trace
+from flowtracer.trace.backbone import Hub
+from flowtracer.trace.compare import Comparison, GroupComparison, identity
+from flowtracer.trace.trace import Trace
+
+COMPARED_EDGES = 1_200
+"""Largest edges of each of two traces: as many as a trace's own page shows at first."""
+GROUP_EDGES = 500
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Two responses to one prompt: where they part, and which hubs were kept, lost and new."""
+    header = {
+        "summary": comparison.summary(),
+        "shared_tokens": comparison.shared_tokens,
+        "shared_steps": comparison.shared_steps,
+        "divergence": None if comparison.divergence is None else dataclasses.asdict(comparison.divergence),
+        "kept": [[_hub(comparison.a, a), _hub(comparison.b, b)] for a, b in comparison.hubs_kept],
+        "lost": [_hub(comparison.a, hub) for hub in comparison.hubs_lost],
+        "new": [_hub(comparison.b, hub) for hub in comparison.hubs_new],
+        "steps": [dataclasses.asdict(pair) for pair in comparison.steps],
+    }
+    return render(
+        "compare",
+        title=f"{_name(comparison.a)} and {_name(comparison.b)}",
+        summary=one_line(comparison.summary()),
+        data=pack(header, {"difference": comparison.throughput_difference}),
+        traces=[pack_trace(trace, COMPARED_EDGES) for trace in (comparison.a, comparison.b)],
+    )
+
+
+def group_page(group: GroupComparison) -> str:
+    """Several responses to one prompt as small multiples, with the hubs that they share."""
+    header = {
+        "shared_tokens": group.shared_tokens,
+        "hubs": [dataclasses.asdict(hub) for hub in group.hubs],
+        "names": [_name(trace) for trace in group.traces],
+    }
+    return render(
+        "group",
+        title=f"{len(group.traces)} responses",
+        summary=one_line(group.summary()),
+        data=pack(header, {}),
+        traces=[pack_trace(trace, GROUP_EDGES) for trace in group.traces],
+    )
+
+
+def _hub(trace: Trace, hub: Hub) -> dict[str, Any]:
+    return {"token": hub.token, "kind": hub.kind, "flow": float(trace.flow[hub.token])}
+
+
+def _name(trace: Trace) -> str:
+    known = identity(trace)
+    return one_line(known["id"] or f"answer {known['answer']}")

@@ -1,0 +1,123 @@
+"""Comparisons at the terminal: what is shared, what became of the hubs, the steps side by side."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flowtracer.trace.backbone import Hub
+from flowtracer.trace.compare import Comparison, GroupComparison, StepPair, identity
+from flowtracer.trace.trace import Trace, printable
+
+KEPT, LOST, NEW = "#3182bd", "#e6550d", "#31a354"
+_STEP_LENGTH = 200
+
+
+def render_comparison(comparison: Comparison) -> RenderableType:
+    """Two traces for `rich.print`."""
+    return Group(
+        Text(comparison.summary()),
+        "",
+        _identities([comparison.a, comparison.b], ["A", "B"]),
+        "",
+        _hubs(comparison),
+        "",
+        _steps(comparison),
+    )
+
+
+def render_group(group: GroupComparison) -> RenderableType:
+    """Several traces for `rich.print`."""
+    return Group(
+        Text(group.summary()),
+        "",
+        _identities(list(group.traces), [str(index) for index in range(len(group.traces))]),
+        "",
+        _group_hubs(group),
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+
+
+def _identities(traces: list[Trace], names: list[str]) -> Table:
+    table = _table("Responses", "", "id", "answer", "verdict")
+    table.add_column("tokens", justify="right")
+    table.add_column("through hubs", justify="right")
+    for name, trace in zip(names, traces, strict=True):
+        known = identity(trace)
+        share = trace.share_through([hub.token for hub in trace.hubs()])
+        table.add_row(
+            name,
+            Text(printable(known["id"])),
+            Text(printable(known["answer"])),
+            known["verdict"] or "",
+            str(len(trace)),
+            f"{share:.0%}",
+        )
+    return table
+
+
+def _hubs(comparison: Comparison) -> Table:
+    table = _table("Hubs", "", "token")
+    for header in ("at in A", "flow in A", "at in B", "flow in B"):
+        table.add_column(header, justify="right")
+    table.add_column("kind")
+
+    def place(trace: Trace, hub: Hub | None) -> tuple[str, str]:
+        return ("", "") if hub is None else (str(hub.token), f"{trace.flow[hub.token]:.1%}")
+
+    rows: list[tuple[str, str, Hub | None, Hub | None]] = [
+        *(("kept", KEPT, a, b) for a, b in comparison.hubs_kept),
+        *(("lost", LOST, a, None) for a in comparison.hubs_lost),
+        *(("new", NEW, None, b) for b in comparison.hubs_new),
+    ]
+    for fate, style, a, b in rows:
+        label = comparison.a.label(a.token) if a is not None else comparison.b.label(b.token) if b is not None else ""
+        kinds = dict.fromkeys(hub.kind for hub in (a, b) if hub is not None)
+        table.add_row(
+            Text(fate, style=style),
+            Text(label),
+            *place(comparison.a, a),
+            *place(comparison.b, b),
+            " → ".join(kinds),
+        )
+    return table
+
+
+def _steps(comparison: Comparison) -> Table:
+    shared = comparison.shared_steps
+    title = f"Steps after the {shared} shared" if shared > 1 else "Steps of the responses"
+    table = Table("", title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("A", ratio=1)
+    table.add_column("B", ratio=1)
+    for pair in comparison.steps:
+        table.add_row(
+            _mark(pair), _step_text(comparison.a, pair.a, pair, LOST), _step_text(comparison.b, pair.b, pair, NEW)
+        )
+    return table
+
+
+def _mark(pair: StepPair) -> str:
+    if pair.a is None or pair.b is None:
+        return "-" if pair.b is None else "+"
+    return "=" if pair.likeness == 1 else "~"
+
+
+def _step_text(trace: Trace, step: int | None, pair: StepPair, alone: str) -> Text:
+    if step is None:
+        return Text("")
+    text = printable(trace.slice_text(trace.step_spans[step])).strip()
+    shown = text if len(text) <= _STEP_LENGTH else text[: _STEP_LENGTH - 1] + "…"
+    return Text(shown, style=alone if pair.a is None or pair.b is None else "")
+
+
+def _group_hubs(group: GroupComparison) -> Table:
+    table = _table("Hubs by how many responses have them", "token", "kind")
+    for header in ("responses", "right", "wrong"):
+        table.add_column(header, justify="right")
+    for hub in group.hubs:
+        table.add_row(Text(hub.label), hub.kind, str(len(hub.members)), str(hub.right or ""), str(hub.wrong or ""))
+    return table

@@ -1,0 +1,256 @@
+"""Signals of sampled responses: only here is it chosen what a credit strategy's needs make the model compute.
+
+1. A trainer may be about to run the policy over the very sequences, for log-probabilities of its own: inside `riding`
+   that pass is listened to, and gives attention, log-probabilities and entropies for nothing.
+2. Generation by the policy itself is such a pass too, of many steps: inside `hearing` it gives attention.
+3. `read` computes what is still missing. Forwards are shared where needs allow it: the answer is located once, and
+   log-probabilities serve gain and entropy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from flowtracer.credit import Credit, needs_of
+from flowtracer.errors import InputError
+from flowtracer.model.capture import AttentionReader
+from flowtracer.model.logits import LogitReader
+from flowtracer.signals.answers import Answers, locate_answers
+from flowtracer.signals.generated import Generated, GenerationReader, fill
+from flowtracer.signals.gold import PrefixScorer, read_gain
+from flowtracer.signals.gradients import read_influence, read_saliency
+from flowtracer.signals.heads import PendingScores, head_scores, mean_scores, spread_reader
+from flowtracer.signals.logits import token_logits
+from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
+from flowtracer.signals.sampled import Sampled
+from flowtracer.signals.throughput import PendingFlow
+
+_OF_ANSWER = frozenset({"answer", "flow", "gradient", "perturbation"})
+_OF_ATTENTION = frozenset({"flow", "attention", "heads"})
+_OF_LOGITS = frozenset({"logits", "gain"})
+_OF_PASSES = frozenset({"gradient", "perturbation", "gain", "gold"})
+"""Needs that no pass over the sampled sequences alone can meet."""
+_UNEVEN = frozenset({"gradient", "perturbation", "gold"})
+"""Needs whose number of forwards depends on the responses, or that run a backward pass of their own."""
+
+
+def refuse_sharded(credit: Credit) -> None:
+    """Raise where a strategy cannot run on a model that is sharded over processes.
+
+    Raises:
+        InputError: Processes would wait for each other for ever.
+    """
+    uneven = sorted(needs_of(credit) & _UNEVEN)
+    if uneven:
+        raise InputError(
+            f"expected a model that every process holds whole, got one sharded by FSDP or ZeRO: {', '.join(uneven)} "
+            "takes another number of passes in each process; use DDP, or another credit"
+        )
+
+
+@dataclass(kw_only=True)
+class Ride:
+    """What a pass of the trainer's own has given of a batch."""
+
+    answers: Answers | None = None
+    waiting: Sequence[Pending] = ()
+    """Signals of attention, as far as the pass has read them."""
+    logits: dict[str, Tensor] = field(default_factory=dict)
+    """Entropies and log-probabilities, (B, R), where the pass computed them."""
+
+
+class SignalReader:
+    """Computes what one credit strategy needs, and nothing else.
+
+    Args:
+        model: The policy.
+        tokenizer: Its tokenizer.
+        credit: The strategy. Its attributes `layers`, `at` and `target`, where it has them, say which layers are read,
+            where the flow ends, and what counts as the answer.
+        temperature: What logits are divided by: the policy as it samples.
+        rows_per_forward: Sequences in one forward.
+        every_rank_alike: Run the same number of whole forwards whatever was sampled, for a sharded model.
+        template_options: What the trainer hands to the chat template.
+
+    Raises:
+        InputError: A need that does not exist, or one that cannot be met on a sharded model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        credit: Credit,
+        *,
+        temperature: float = 1.0,
+        rows_per_forward: int = 8,
+        every_rank_alike: bool = False,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if every_rank_alike:
+            refuse_sharded(credit)
+        self.needs = needs_of(credit)
+        self._model = model
+        self._tokenizer = tokenizer
+        self._layers = getattr(credit, "layers", None)
+        self._at = getattr(credit, "at", "token")
+        self._target = getattr(credit, "target", "answer")
+        self._temperature = temperature
+        self._size = rows_per_forward
+        self._alike = every_rank_alike
+        self._template_options = template_options
+        self.own_forward = 0.0
+
+    @cached_property
+    def _middle(self) -> AttentionReader:
+        return AttentionReader(self._model, self._layers)
+
+    @cached_property
+    def _spread(self) -> AttentionReader:
+        return spread_reader(self._model, self._layers)
+
+    @cached_property
+    def _logits(self) -> LogitReader:
+        return LogitReader(self._model)
+
+    @cached_property
+    def _readers(self) -> list[AttentionReader]:
+        """Readers of all attention that is needed."""
+        readers = [self._middle] if self.needs & {"flow", "attention"} else []
+        return [*readers, self._spread] if "heads" in self.needs else readers
+
+    @cached_property
+    def _generation(self) -> GenerationReader:
+        return GenerationReader(self._model, self._readers)
+
+    @cached_property
+    def _rides_truly(self) -> bool:
+        return all(rides_truly(self._model, reader) for reader in self._readers)
+
+    @property
+    def wants_logits(self) -> bool:
+        """Whether entropies and log-probabilities of a pass are of use."""
+        return bool(self.needs & _OF_LOGITS)
+
+    @property
+    def rides(self) -> bool:
+        """Whether a pass of the trainer's own can give anything that is needed."""
+        return self.wants_logits or (bool(self.needs & _OF_ATTENTION) and self._rides_truly)
+
+    @contextlib.contextmanager
+    def riding(self, sampled: Sampled) -> Iterator[Ride]:
+        """Listen to a pass of the policy over all of the sequences, in their order and with their padding.
+
+        What it gave is handed to `read`, which runs the model only for the rest. The pass must use no gradients.
+        """
+        ridden = Ride()
+        if self.needs & _OF_ATTENTION and self._rides_truly:
+            ridden.answers = self._locate(sampled)
+            ridden.waiting = self._waiting(sampled, ridden.answers)
+        with ride(self._model, ridden.waiting):
+            yield ridden
+
+    @contextlib.contextmanager
+    def hearing(self) -> Iterator[Generated | None]:
+        """Keep the attention that the model pays while it generates, where that is of use; it is handed to `read`."""
+        # Sequences whose last token is needed take a forward of their own: another number of them in each process.
+        if self._alike:
+            yield None
+            return
+        with self._generation.hearing() as heard:
+            yield heard
+
+    def read(
+        self,
+        sampled: Sampled,
+        seeds_B: tuple[int, ...],
+        ridden: Ride | None = None,
+        generated: Generated | None = None,
+    ) -> tuple[dict[str, Any], Counter[str]]:
+        """Fields of `Signals`, and why responses have no answer or no flow, by named reason.
+
+        Afterwards `own_forward` is the share of the sequences that the model had to run over again.
+
+        Raises:
+            InputError: A layer that the model does not have, or a gold answer that nobody gave.
+            CaptureError: The model's attention or logits cannot be read.
+        """
+        fields: dict[str, Any] = {}
+        misses: Counter[str] = Counter()
+        self.own_forward = float(bool(self.needs & _OF_PASSES))
+        ridden = Ride() if ridden is None else ridden
+        answers = ridden.answers or self._locate(sampled)
+        if answers is not None:
+            fields |= {"answer_BR": answers.answer_BR, "reasoning_BR": answers.reasoning_BR}
+            misses = answers.misses
+            fields |= self._of_gradients(sampled, answers, seeds_B)
+        waiting = ridden.waiting or self._waiting(sampled, answers)
+        if generated is not None and not ridden.waiting:
+            attention = self._generation.attention(sampled, generated)
+            if attention is not None:
+                fill(waiting, attention, rows_at_once=self._size)
+        for pending in waiting:
+            if len(pending.missing) or (self._alike and not ridden.waiting):
+                ran = run_forwards(pending, rows_per_forward=self._size, every_rank_alike=self._alike)
+                self.own_forward = max(self.own_forward, ran / len(sampled))
+            fields |= pending.fields()
+        if answers is not None and "traced_B" in fields:
+            misses["no_flow"] = int(answers.answer_BR.any(-1).sum() - fields["traced_B"].sum())
+        if self.needs & {"logits", "gain", "gold"}:
+            fields |= self._of_logits(sampled, ridden.logits)
+        return fields, +misses
+
+    def _locate(self, sampled: Sampled) -> Answers | None:
+        return locate_answers(self._tokenizer, sampled, self._target) if self.needs & _OF_ANSWER else None
+
+    def _waiting(self, sampled: Sampled, answers: Answers | None) -> list[Pending]:
+        """What attention is needed for."""
+        waiting: list[Pending] = []
+        if "flow" in self.needs and answers is not None:
+            waiting.append(PendingFlow(self._middle, sampled, answers.answer_BR, at=self._at))
+        if "attention" in self.needs:
+            waiting.append(PendingScores(self._middle, sampled, mean_scores, ("received_BR", "row_entropy_BR")))
+        if "heads" in self.needs:
+            names = ("local_distance_BR", "future_attention_BR")
+            waiting.append(PendingScores(self._spread, sampled, head_scores, names))
+        return waiting
+
+    def _of_gradients(self, sampled: Sampled, answers: Answers, seeds_B: tuple[int, ...]) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        if "gradient" in self.needs:
+            fields["saliency_BR"], fields["saliency_before_BR"] = read_saliency(
+                self._logits, sampled, answers.answer_BR, rows_per_forward=self._size
+            )
+        if "perturbation" in self.needs:
+            fields["influence_BR"] = read_influence(
+                self._logits, sampled, answers.answer_BR, answers.reasoning_BR, seeds_B, rows_per_forward=self._size
+            )
+        return fields
+
+    def _of_logits(self, sampled: Sampled, ridden: Mapping[str, Tensor]) -> dict[str, Any]:
+        options: dict[str, Any] = {"temperature": self._temperature, "rows_per_forward": self._size}
+        fields: dict[str, Any] = {}
+        if self.needs & _OF_LOGITS:
+            fields |= ridden
+            if not ridden:
+                self.own_forward = 1.0
+                fields["entropy_BR"], fields["log_prob_BR"] = token_logits(self._logits, sampled, **options)
+        if "gain" in self.needs:
+            fields["gain_BR"] = read_gain(
+                self._logits,
+                self._tokenizer,
+                sampled,
+                fields["log_prob_BR"],
+                template_options=self._template_options,
+                **options,
+            )
+        if "gold" in self.needs:
+            fields["score_gold"] = PrefixScorer(self._logits, self._tokenizer, sampled, rows_per_forward=self._size)
+        return fields

@@ -1,0 +1,103 @@
+"""Prompt and response as tokens of one text, with the characters that each token spells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowtracer.errors import InputError, TraceError
+from flowtracer.shapes import ndarray
+from flowtracer.text.offsets import token_offsets
+
+Messages = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedText:
+    """Prompt and response as tokens with exact offsets."""
+
+    text: str
+    token_ids: ndarray
+    offsets: ndarray
+    response_start: int
+    """First character of the response."""
+    response_stop: int
+    """Where its text ends; a mark of the end may follow."""
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: JSON may carry lone surrogates, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def prompt_text(tokenizer: Any, prompt: str | Messages) -> tuple[str, bool]:
+    """A prompt as the one text that a model reads, and whether a chat template made it.
+
+    Raises:
+        InputError: Messages, and a tokenizer without a chat template.
+        TraceError: Messages that the template does not take.
+    """
+    if isinstance(prompt, str):
+        return prompt, False
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
+            "pass the text that the model was given"
+        )
+    from jinja2 import TemplateError
+
+    messages = [dict(message) for message in prompt]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        message = f"expected messages that the model's chat template takes, got {error}; see which roles it allows"
+        raise TraceError("bad_messages", message) from error
+    return text, True
+
+
+def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:
+    """Tokenize prompt and response together, as the one text that a model reads.
+
+    A token that straddles the border belongs to the response. Tokenizers without offsets encode the two apart, and
+    offsets are then those of the decoded text.
+    """
+    if tokenizer.is_fast:
+        text = prompt + response
+        encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special_tokens)
+        ids, offsets, start = encoding["input_ids"], encoding["offset_mapping"], len(prompt)
+    else:
+        prompt_ids = tokenizer(prompt, add_special_tokens=special_tokens)["input_ids"]
+        ids = [*prompt_ids, *tokenizer(response, add_special_tokens=False)["input_ids"]]
+        text, offsets = token_offsets(tokenizer, ids)
+        start = offsets[len(prompt_ids)][0] if len(prompt_ids) < len(ids) else len(text)
+    return EncodedText(
+        text=text,
+        token_ids=np.array(ids, dtype=np.int64),
+        offsets=np.array(offsets, dtype=np.int64).reshape(-1, 2),
+        response_start=start,
+        response_stop=len(text),
+    )
+
+
+def encode_sampled(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> EncodedText:
+    """The very tokens that a model read and sampled; special tokens that end a response are no place for an answer."""
+    ids = [*prompt_ids, *response_ids]
+    text, offsets = token_offsets(tokenizer, ids)
+    special = set(tokenizer.all_special_ids)
+    said = len(ids)
+    while said > len(prompt_ids) and ids[said - 1] in special:
+        said -= 1
+    return EncodedText(
+        text=text,
+        token_ids=np.array(ids, dtype=np.int64),
+        offsets=np.array(offsets, dtype=np.int64).reshape(-1, 2),
+        response_start=offsets[len(prompt_ids)][0] if response_ids else len(text),
+        response_stop=offsets[said][0] if said < len(ids) else len(text),
+    )

@@ -1,0 +1,375 @@
+"""Two responses to one prompt side by side, and a group of them: where they part, and which hubs they share.
+
+1. The *shared prefix* is the longest run of leading tokens with the same text; a step is shared if it lies there whole.
+2. The *divergence* is the first token after it.
+3. *Hubs* are matched on the shared prefix by position. Beyond it positions mean nothing, so a hub of A is the hub of B
+   with the same word and the same kind, the first free one in reading order. What has no match is lost (A only) or
+   new (B only).
+4. *Throughput* is compared token by token on the shared prefix: what the continuation makes of the same tokens.
+5. *Steps* after the prefix are aligned in order: equal ones by difflib's longest matching blocks; between those, the
+   pairs whose words are most alike.
+
+Numpy only: saved traces can be compared without torch and without the model.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import numpy as np
+
+from flowtracer.errors import InputError
+from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.trace.backbone import Hub
+from flowtracer.trace.trace import Trace, printable
+
+LIKENESS = 0.5
+"""Steps are called the same step, reworded, from this share of common words on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """Where two responses part."""
+
+    token: int
+    """Position of the first token that differs, the same in both."""
+    step_a: int | None
+    """Step of A that it stands in; None where A has ended."""
+    step_b: int | None
+    label_a: str | None
+    """The token as a reader knows it; None where A has ended."""
+    label_b: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPair:
+    """Steps that stand side by side."""
+
+    a: int | None
+    """Index of A's step; None: only B has it."""
+    b: int | None
+    likeness: float
+    """Share of words in common: 1 for the same text, 0 where one of them is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What two traces share and where they differ."""
+
+    a: Trace
+    b: Trace
+    shared_tokens: int
+    """Leading tokens with the same text."""
+    shared_steps: int
+    """Leading steps that lie wholly on the shared prefix; the prompt is one."""
+    divergence: Divergence | None
+    """None where the two say the same to the end."""
+    hubs_kept: tuple[tuple[Hub, Hub], ...]
+    """A's hub and the hub of B that it is."""
+    hubs_lost: tuple[Hub, ...]
+    """Hubs of A that are none in B."""
+    hubs_new: tuple[Hub, ...]
+    """Hubs of B that were none in A."""
+    throughput_difference: Float[ndarray, " N"]
+    """Throughput in B less that in A, of each token of the shared prefix."""
+    steps: tuple[StepPair, ...]
+    """Steps after the shared ones, in reading order."""
+
+    def summary(self) -> str:
+        """One sentence: where they part, what became of the hubs, and the two answers."""
+        hubs = len(self.hubs_kept) + len(self.hubs_lost)
+        fate = f"of {_count(hubs, 'hub')} {len(self.hubs_kept)} {'is' if len(self.hubs_kept) == 1 else 'are'} kept"
+        fate += f", {len(self.hubs_lost)} lost, {len(self.hubs_new)} new"
+        return f"{self._parting()}; {fate}; the answers are {_answer(self.a)} and {_answer(self.b)}."
+
+    def _parting(self) -> str:
+        if self.divergence is None:
+            return f"Both say the same {_count(self.shared_tokens, 'token')}"
+        labels = [
+            "the end" if label is None else f"“{label}”" for label in (self.divergence.label_a, self.divergence.label_b)
+        ]
+        steps = max(self.shared_steps - 1, 0)
+        shared = _count(self.shared_tokens, "token") + (f" ({_count(steps, 'step')} of the response)" if steps else "")
+        return f"They share {shared} and part at {labels[0]} against {labels[1]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the two traces, which are named, as plain lists, numbers and strings, ready for JSON."""
+        return {
+            "summary": self.summary(),
+            "a": identity(self.a),
+            "b": identity(self.b),
+            "shared_tokens": self.shared_tokens,
+            "shared_steps": self.shared_steps,
+            "divergence": None if self.divergence is None else asdict(self.divergence),
+            "hubs_kept": [{"a": hub_dict(self.a, a), "b": hub_dict(self.b, b)} for a, b in self.hubs_kept],
+            "hubs_lost": [hub_dict(self.a, hub) for hub in self.hubs_lost],
+            "hubs_new": [hub_dict(self.b, hub) for hub in self.hubs_new],
+            "throughput_difference": self.throughput_difference.tolist(),
+            "steps": [asdict(pair) for pair in self.steps],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupHub:
+    """A word that is a hub in some responses of a group."""
+
+    label: str
+    kind: str
+    members: tuple[int, ...]
+    """Responses that have it among their hubs."""
+    right: int
+    """How many of them are known to be right."""
+    wrong: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupComparison:
+    """Several responses to one prompt."""
+
+    traces: tuple[Trace, ...]
+    shared_tokens: int
+    """Leading tokens that all share."""
+    pair_tokens: Int[ndarray, "G G"]
+    """Leading tokens that each pair shares; on the diagonal the length of each."""
+    hubs: tuple[GroupHub, ...]
+    """Hubs of the responses by word and kind, those of most responses first."""
+    prompt_throughput: Float[ndarray, "G P"]
+    """What each response makes of the tokens of the prompt."""
+
+    def prompt_difference(self) -> Float[ndarray, " P"] | None:
+        """Mean throughput of the prompt's tokens in right responses less that in wrong ones; None without either."""
+        verdicts = np.array([verdict(trace) or "" for trace in self.traces])
+        right, wrong = self.prompt_throughput[verdicts == "right"], self.prompt_throughput[verdicts == "wrong"]
+        return right.mean(0) - wrong.mean(0) if len(right) and len(wrong) else None
+
+    def summary(self) -> str:
+        """One sentence: what they share, their answers, and the most common hub."""
+        answers = list(dict.fromkeys(_answer(trace) for trace in self.traces))
+        shown = ", ".join(answers[:4]) + (f" and {len(answers) - 4} more" if len(answers) > 4 else "")
+        sentence = f"{len(self.traces)} responses share {_count(self.shared_tokens, 'token')} and answer {shown}"
+        if not self.hubs:
+            return f"{sentence}; none has a hub."
+        hub = self.hubs[0]
+        return f"{sentence}; the most common hub is “{hub.label}”, in {len(hub.members)} of them."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the traces, which are named, as plain lists, numbers and strings, ready for JSON."""
+        difference = self.prompt_difference()
+        return {
+            "summary": self.summary(),
+            "traces": [identity(trace) for trace in self.traces],
+            "shared_tokens": self.shared_tokens,
+            "pair_tokens": self.pair_tokens.tolist(),
+            "hubs": [asdict(hub) for hub in self.hubs],
+            "prompt_throughput": self.prompt_throughput.tolist(),
+            "prompt_difference": None if difference is None else difference.tolist(),
+        }
+
+
+def compare(a: Trace, b: Trace, *, hubs: int = 5) -> Comparison:
+    """What two responses to one prompt share, and where they differ.
+
+    Args:
+        a: The one that things are lost from.
+        b: The one that things are new in.
+        hubs: How many hubs of each are compared.
+    """
+    shared = shared_prefix(a, b)
+    spans = zip(a.step_spans, b.step_spans, strict=False)
+    shared_steps = sum(
+        1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[0].stop <= shared, spans)
+    )
+    kept, lost, new = _match_hubs(a, b, a.hubs(hubs), b.hubs(hubs), shared)
+    return Comparison(
+        a=a,
+        b=b,
+        shared_tokens=shared,
+        shared_steps=shared_steps,
+        divergence=_divergence(a, b, shared),
+        hubs_kept=kept,
+        hubs_lost=lost,
+        hubs_new=new,
+        throughput_difference=b.throughput[:shared] - a.throughput[:shared],
+        steps=_align_steps(_step_words(a, shared_steps), _step_words(b, shared_steps), shared_steps),
+    )
+
+
+def compare_group(traces: Sequence[Trace], *, hubs: int = 5) -> GroupComparison:
+    """What several responses to one prompt share.
+
+    Raises:
+        InputError: Fewer than two traces, or traces of different prompts.
+    """
+    if len(traces) < 2:
+        raise InputError(f"expected at least two traces to compare, got {len(traces)}")
+    size = len(traces)
+    pairs = np.diag([len(trace) for trace in traces])
+    for i, j in itertools.combinations(range(size), 2):
+        pairs[i, j] = pairs[j, i] = shared_prefix(traces[i], traces[j])
+    prompt = traces[0].response.start
+    strangers = [i for i in range(size) if traces[i].response.start != prompt or pairs[0, i] < prompt]
+    if strangers:
+        names = [identity(traces[i])["id"] for i in strangers]
+        raise InputError(f"expected responses to one prompt, got other prompts than the first's in {names}")
+    return GroupComparison(
+        traces=tuple(traces),
+        shared_tokens=int(pairs.min()),
+        pair_tokens=pairs,
+        hubs=_group_hubs(traces, hubs),
+        prompt_throughput=np.stack([trace.throughput[:prompt] for trace in traces]),
+    )
+
+
+def shared_prefix(a: Trace, b: Trace) -> int:
+    """Leading tokens with the same text."""
+    pairs = zip(a.tokens, b.tokens, strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(a), len(b)))
+
+
+def verdict(trace: Trace) -> str | None:
+    """Whether the rollout was graded "right" or "wrong"; None where it was not graded."""
+    correct = trace.metadata.get("is_correct")
+    return None if correct is None else "right" if correct else "wrong"
+
+
+def identity(trace: Trace) -> dict[str, Any]:
+    """What a trace is called and what became of it."""
+    return {
+        "id": str(trace.metadata.get("id", "")),
+        "tokens": len(trace),
+        "answer": trace.answer_text,
+        "verdict": verdict(trace),
+    }
+
+
+def hub_dict(trace: Trace, hub: Hub) -> dict[str, Any]:
+    """A hub with the word it stands for, ready for JSON."""
+    return {"label": trace.label(hub.token), **asdict(hub)}
+
+
+def _divergence(a: Trace, b: Trace, shared: int) -> Divergence | None:
+    if shared == len(a) == len(b):
+        return None
+    step_a, step_b = (step_of(trace, shared) if shared < len(trace) else None for trace in (a, b))
+    label_a, label_b = (trace.label(shared) if shared < len(trace) else None for trace in (a, b))
+    return Divergence(token=shared, step_a=step_a, step_b=step_b, label_a=label_a, label_b=label_b)
+
+
+def step_of(trace: Trace, token: int) -> int:
+    """Index of the step that a token stands in."""
+    return next(index for index, span in enumerate(trace.step_spans) if span.start <= token < span.stop)
+
+
+def _match_hubs(
+    a: Trace, b: Trace, hubs_a: Sequence[Hub], hubs_b: Sequence[Hub], shared: int
+) -> tuple[tuple[tuple[Hub, Hub], ...], tuple[Hub, ...], tuple[Hub, ...]]:
+    """Hubs kept, lost and new, each in the order of A's or B's throughput."""
+
+    def key(trace: Trace, hub: Hub) -> object:
+        return hub.token if hub.token < shared else (trace.label(hub.token), hub.kind)
+
+    free: dict[object, list[Hub]] = {}
+    for hub in sorted(hubs_b, key=lambda hub: hub.token):
+        free.setdefault(key(b, hub), []).append(hub)
+    match: dict[int, Hub] = {}
+    for hub in sorted(hubs_a, key=lambda hub: hub.token):
+        if candidates := free.get(key(a, hub)):
+            match[hub.token] = candidates.pop(0)
+    kept = tuple((hub, match[hub.token]) for hub in hubs_a if hub.token in match)
+    taken = {hub.token for hub in match.values()}
+    return kept, tuple(h for h in hubs_a if h.token not in match), tuple(h for h in hubs_b if h.token not in taken)
+
+
+def _group_hubs(traces: Sequence[Trace], n: int) -> tuple[GroupHub, ...]:
+    members: dict[tuple[str, str], list[int]] = {}
+    for index, trace in enumerate(traces):
+        for name in dict.fromkeys((trace.label(hub.token), hub.kind) for hub in trace.hubs(n)):
+            members.setdefault(name, []).append(index)
+    found = [
+        GroupHub(
+            label=label,
+            kind=kind,
+            members=tuple(having),
+            right=sum(verdict(traces[i]) == "right" for i in having),
+            wrong=sum(verdict(traces[i]) == "wrong" for i in having),
+        )
+        for (label, kind), having in members.items()
+    ]
+    return tuple(sorted(found, key=lambda hub: -len(hub.members)))
+
+
+Words = tuple[str, ...]
+
+
+def _step_words(trace: Trace, first: int) -> list[Words]:
+    return [tuple(trace.slice_text(span).split()) for span in trace.step_spans[first:]]
+
+
+def _align_steps(a: list[Words], b: list[Words], shift: int) -> tuple[StepPair, ...]:
+    """Steps side by side, equal ones first of all; `shift` is the index of the first."""
+    pairs: list[tuple[int | None, int | None, float]] = []
+    for kind, a0, a1, b0, b1 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if kind == "equal":
+            pairs += zip(range(a0, a1), range(b0, b1), itertools.repeat(1.0), strict=False)
+        else:
+            pairs += [
+                (None if i is None else i + a0, None if j is None else j + b0, likeness)
+                for i, j, likeness in _align_reworded(a[a0:a1], b[b0:b1])
+            ]
+    return tuple(
+        StepPair(a=None if i is None else i + shift, b=None if j is None else j + shift, likeness=likeness)
+        for i, j, likeness in pairs
+    )
+
+
+def _align_reworded(a: list[Words], b: list[Words]) -> list[tuple[int | None, int | None, float]]:
+    """The pairing in order whose likenesses sum to most, by dynamic programming from the end."""
+    alike = _likeness(a, b)
+    best = np.zeros((len(a) + 1, len(b) + 1))
+    for i, j in itertools.product(reversed(range(len(a))), reversed(range(len(b)))):
+        best[i, j] = max(best[i + 1, j], best[i, j + 1], best[i + 1, j + 1] + alike[i, j])
+    pairs: list[tuple[int | None, int | None, float]] = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        if alike[i, j] > 0 and best[i, j] == best[i + 1, j + 1] + alike[i, j]:
+            pairs.append((i, j, float(alike[i, j])))
+            i, j = i + 1, j + 1
+        elif best[i, j] == best[i + 1, j]:
+            pairs.append((i, None, 0.0))
+            i += 1
+        else:
+            pairs.append((None, j, 0.0))
+            j += 1
+    return [*pairs, *((k, None, 0.0) for k in range(i, len(a))), *((None, k, 0.0) for k in range(j, len(b)))]
+
+
+def _likeness(a: list[Words], b: list[Words]) -> Float[ndarray, "A B"]:
+    """Share of words in common and in order, of every pair; 0 below `LIKENESS`."""
+    column = {word: n for n, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(b)))}
+    counts = np.zeros((len(b), len(column)), dtype=np.int32)
+    for j, words in enumerate(b):
+        np.add.at(counts[j], [column[word] for word in words], 1)
+    lengths = np.array([len(words) for words in b])
+    alike = np.zeros((len(a), len(b)))
+    for i, words in enumerate(a):
+        known = Counter(word for word in words if word in column)
+        common = np.minimum(counts[:, [column[word] for word in known]], list(known.values())).sum(1)
+        # Words in common in any order bound those in order, and spare the search for pairs that are quite different.
+        for j in np.flatnonzero(2 * common >= LIKENESS * np.maximum(len(words) + lengths, 1)).tolist():
+            ratio = SequenceMatcher(None, words, b[j], autojunk=False).ratio()
+            alike[i, j] = ratio if ratio >= LIKENESS else 0.0
+    return alike
+
+
+def _answer(trace: Trace) -> str:
+    graded = verdict(trace)
+    return printable(trace.answer_text) + (f" ({graded})" if graded else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,109 @@
+"""A Parquet table with one row a token over many traces, for pandas, polars and DuckDB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from flowtracer.errors import InputError
+from flowtracer.trace.trace import Trace
+
+
+class TokenTableWriter:
+    """Streams a Parquet table with one row a token, over many traces.
+
+    The file appears under its name only when the block ends well, so an interrupted run leaves no half table.
+
+    Raises:
+        InputError: The folder does not exist or cannot be written.
+    """
+
+    ROWS_PER_GROUP = 1 << 14
+    """A group for each trace would cost more in headers than in tokens."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._writer: Any = None
+        self._pending: list[Any] = []
+
+    def __enter__(self) -> TokenTableWriter:
+        import pyarrow.parquet
+
+        if self._path.is_dir():
+            raise InputError(f"expected the name of a file, got {str(self._path)!r}, which is a folder")
+        try:
+            self._writer = pyarrow.parquet.ParquetWriter(self._partial, _schema(), compression="zstd")
+        except OSError as error:
+            message = f"expected a folder that can be written, got {str(self._path.parent)!r}: {error}; make it first"
+            raise InputError(message) from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            with self._writer:
+                if kind is None:
+                    self._flush()
+            if kind is None:
+                self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def write(self, name: str, trace: Trace) -> None:
+        """Append the tokens of one trace."""
+        import pyarrow
+
+        self._pending.append(pyarrow.table(_columns(name, trace), schema=_schema()))
+        if sum(map(len, self._pending)) >= self.ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        if self._pending:
+            self._writer.write_table(pyarrow.concat_tables(self._pending))
+            self._pending.clear()
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    kinds = {
+        "trace": pa.string(),
+        "position": pa.int32(),
+        "token_id": pa.int64(),
+        "token": pa.string(),
+        "region": pa.dictionary(pa.int8(), pa.string()),
+        "step": pa.int32(),
+        **dict.fromkeys(_MEASURES, pa.float64()),
+    }
+    return pa.schema(list(kinds.items()))
+
+
+_MEASURES = ("reach", "flow", "throughput", "fan_in", "fan_out")
+
+
+def _columns(name: str, trace: Trace) -> dict[str, Any]:
+    length = len(trace)
+    region = np.full(length, "prompt", dtype=object)
+    region[trace.response.start :] = "reasoning"
+    region[trace.answer.stop :] = "after"
+    region[trace.answer.start : trace.answer.stop] = "answer"
+    step = np.repeat(np.arange(len(trace.step_spans)), [len(span) for span in trace.step_spans])
+    return {
+        "trace": [_valid(name)] * length,
+        "position": np.arange(length),
+        "token_id": trace.token_ids,
+        "token": [_valid(token) for token in trace.tokens],
+        "region": region.tolist(),
+        "step": step,
+        **{measure: getattr(trace, measure) for measure in _MEASURES},
+    }
+
+
+def _valid(text: str) -> str:
+    """The text with halves of surrogate pairs joined or replaced: Arrow takes well-formed Unicode only."""
+    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")

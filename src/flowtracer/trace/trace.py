@@ -1,0 +1,394 @@
+"""A trace: one rollout, and how much of its question-to-answer flow passes through every token.
+
+Numpy only: a saved trace can be studied without torch and without the model. On disk a trace is one safetensors file
+whose header carries the rest as JSON, so nothing of it is ever executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowtracer.errors import FormatError, InputError
+from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.text.span import Span
+from flowtracer.trace import backbone
+from flowtracer.trace.backbone import Backbone, Edges, Hub, TokenGraph
+from flowtracer.trace.backbone import Path as TokenPath
+
+SCHEMA_VERSION = 2
+"""2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them."""
+
+_LABEL_LENGTH = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A prompt and what a model answered to it."""
+
+    prompt: str | Sequence[Mapping[str, str]]
+    """Text, used as it is, or chat messages, which the model's template turns into text."""
+    response: str
+    answer: str | None = None
+    """The final answer as it stands in the response; None: locate it."""
+    id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    token_ids: tuple[Sequence[int], Sequence[int]] | None = None
+    """Prompt and response as they were sampled, where known: encoding their text again may cut it into other tokens.
+    The text is then theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A rollout that could not be traced, and why."""
+
+    id: str
+    reason: str
+    """One word, to count by."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A sentence or line of the response; the prompt is step 0."""
+
+    index: int
+    span: Span
+    text: str
+    flow: float
+    """Sum of f over its tokens."""
+    inflow: float
+    """Flow along edges from other steps, and from the source."""
+    outflow: float
+    """Flow along edges to other steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedOn:
+    """What a trainer made of a response, token by token, as it entered the loss."""
+
+    step: int
+    """Optimiser steps done before."""
+    advantage: float
+    """The response's own, the same for each of its tokens."""
+    factor: Float[ndarray, " T"]
+    """Credit: each token's advantage over the response's own. 0 on the prompt and on tokens that the loss left out; 1
+    where the response has none."""
+    token_advantage: Float[ndarray, " T"]
+    """Advantage times factor, the very number that entered the loss."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Flow over one sequence, prompt and response together. Arrays are in sequence order."""
+
+    text: str
+    """Prompt and response as the model read them."""
+    token_ids: Int[ndarray, " T"]
+    offsets: Int[ndarray, "T 2"]
+    """Characters of `text` that each token contributes to, half-open."""
+    question: Span
+    """Where the flow starts from."""
+    response: Span
+    answer: Span
+    """Tokens that overlap the answer's own characters."""
+    sink: Span
+    """Where the flow ends: the answer (`at="token"`) or the positions that predict it (`at="prediction"`)."""
+    answer_text: str
+    answer_rule: str
+    """Which rule found the answer."""
+    reach: Float[ndarray, " T"]
+    """h: expected visits of backward attention walks from the answer, at most one per answer token."""
+    flow: Float[ndarray, " T"]
+    """f: share of the question-to-answer flow that passes through."""
+    source: Float[ndarray, " T"]
+    """s: what enters from the source; sums to 1."""
+    fan_in: Float[ndarray, " T"]
+    """Effective number of tokens gathered from: exp of the entropy of the inflow."""
+    fan_out: Float[ndarray, " T"]
+    """Effective number of tokens handed on to: exp of the entropy of the outflow."""
+    edges: Edges
+    """Edges of largest flow, largest first."""
+    edge_heads: Int[ndarray, "E N 2"]
+    """[decoder layer, head] of the heads that give most to each edge's capacity, largest first; none if unasked."""
+    edge_head_shares: Float[ndarray, "E N"]
+    """Share of the edge's capacity that each of them gives."""
+    head_flow: Float[ndarray, "L H"]
+    """Share of the flow along all edges, kept or not, that each head of each of `layers` gives; sums to 1. 0 where a
+    head was not chosen."""
+    step_spans: tuple[Span, ...]
+    """Tokens of each step; step 0 is the prompt."""
+    step_flow: Float[ndarray, "S S"]
+    """[i, j]: flow along edges from step i to step j."""
+    layers: tuple[int, ...]
+    """Decoder layers that attention was averaged over."""
+    model: str
+    at: str = "token"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What the rollout brought along: id, reward and the like; JSON values."""
+    trained: TrainedOn | None = None
+    """Where a trainer learned from this very response: how."""
+    effects: Mapping[int, float] = field(default_factory=dict)
+    """Change of log p(answer), in nats, when a token is hidden from all later ones; by token, where it was measured."""
+    schema_version: int = SCHEMA_VERSION
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Text of every token. A character that several tokens spell together stands in each of them."""
+        return tuple(self.text[start:stop] for start, stop in self.offsets)
+
+    @property
+    def throughput(self) -> Float[ndarray, " T"]:
+        """tau: inflow plus outflow; 2 f off the answer, f on it."""
+        return np.where(self.sink.mask(len(self)), 1.0, 2.0) * self.flow
+
+    @property
+    def layer_flow(self) -> Float[ndarray, " L"]:
+        """Share of the flow along all edges that each of `layers` gives; sums to 1."""
+        return self.head_flow.sum(1)
+
+    def hubs(self, n: int = 5, *, prompt: bool = False) -> list[Hub]:
+        """Tokens of highest throughput in the reasoning; with `prompt`, in the prompt as well. Never the answer."""
+        eligible = ~(self.answer.mask(len(self)) | self.sink.mask(len(self)))
+        if not prompt:
+            eligible &= self.response.mask(len(self))
+        return backbone.top_hubs(n, self.throughput, self.fan_in, self.fan_out, eligible)
+
+    def backbone(self, share: float = 0.5) -> Backbone:
+        """The fewest largest edges of which a walk uses no other with probability `share`.
+
+        Its own `.share` says what was reached: less than asked for only where the trace kept fewer edges than it takes.
+        """
+        return backbone.backbone(self._graph(), share)
+
+    def paths(self, k: int = 5) -> list[TokenPath]:
+        """The `k` most probable walks from question to answer, each with its share of the flow."""
+        return backbone.best_paths(self._graph(), k)
+
+    def share_through(self, tokens: list[int]) -> float:
+        """Probability that a walk from question to answer passes any of `tokens`; a lower bound if edges were cut."""
+        return backbone.share_through(self._graph(), tokens)
+
+    def steps(self) -> list[Step]:
+        """The prompt and every sentence or line of the response, with the flow that each carries."""
+        exchanged = self.step_flow - np.diag(np.diag(self.step_flow))
+        return [
+            Step(
+                index=index,
+                span=span,
+                text=self.slice_text(span),
+                flow=float(self.flow[span.start : span.stop].sum()),
+                inflow=float(exchanged[:, index].sum() + self.source[span.start : span.stop].sum()),
+                outflow=float(exchanged[index].sum()),
+            )
+            for index, span in enumerate(self.step_spans)
+        ]
+
+    def label(self, token: int) -> str:
+        """A token as a reader knows it: the word or number that it is part of, or the mark that it is.
+
+        White space and what cannot be printed are visible, so that nothing of it steers a terminal.
+        """
+        start, stop = (int(x) for x in self.offsets[token])
+        piece = self.text[start:stop].strip(" ")
+        if piece.isalnum():
+            start += len(self.text[start:stop]) - len(self.text[start:stop].lstrip(" "))
+            while start > 0 and self.text[start - 1].isalnum() and stop - start < _LABEL_LENGTH:
+                start -= 1
+            while stop < len(self.text) and self.text[stop].isalnum() and stop - start < _LABEL_LENGTH:
+                stop += 1
+            piece = self.text[start:stop].strip(" ")
+        shown = piece[:_LABEL_LENGTH].replace("\n", "⏎")
+        return printable(shown) or "␣"
+
+    def slice_text(self, span: Span) -> str:
+        """Text of a span of tokens."""
+        if not len(span):
+            return ""
+        return self.text[self.offsets[span.start : span.stop, 0].min() : self.offsets[span.start : span.stop, 1].max()]
+
+    def conservation_error(self) -> float:
+        """Largest violation of conservation, 0 in exact arithmetic.
+
+        A unit must leave the source, a unit must arrive at the answer, and where all edges were kept, what enters a
+        token must equal what leaves it.
+        """
+        errors = [abs(self.source.sum() - 1), abs(self.flow[self.sink.start : self.sink.stop].sum() - 1)]
+        if self.edges.complete:
+            inside = ~self.sink.mask(len(self))
+            arriving = np.bincount(self.edges.target, self.edges.flow, len(self)) + self.source
+            leaving = np.bincount(self.edges.source, self.edges.flow, len(self))
+            errors.append(np.abs(arriving - self.flow).max(initial=0))
+            errors.append(np.abs((leaving - self.flow)[inside]).max(initial=0))
+        return float(max(errors))
+
+    def summary(self, hubs: int = 5) -> str:
+        """One sentence: what carried the answer."""
+        found = self.hubs(hubs)
+        answer = f"The answer {printable(self.answer_text)}"
+        paths = self.paths(1)
+        path = " → ".join(self.label(t) for t in paths[0].tokens) if paths else "none"
+        if not found:
+            return f"{answer} draws its flow straight from the prompt; strongest path: {path}."
+        share = self.share_through([hub.token for hub in found])
+        least = "" if self.edges.complete else "at least "
+        return (
+            f"{answer} draws {least}{share:.0%} of its flow through {len(found)} hub{'s' * (len(found) > 1)}; "
+            f"strongest path: {path}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain lists, numbers and strings, ready for JSON."""
+        return {
+            **_header(self),
+            "tokens": list(self.tokens),
+            "throughput": self.throughput.tolist(),
+            **{name: array.tolist() for name, array in _arrays(self).items()},
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file; the folder must exist."""
+        from safetensors.numpy import save_file
+
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise InputError(f"expected an existing folder, got {str(path.parent)!r}; create it first")
+        save_file(_arrays(self), str(path), metadata={"flowtracer": json.dumps(_header(self))})
+        return path
+
+    def _graph(self) -> TokenGraph:
+        return TokenGraph(edges=self.edges, flow=self.flow, source=self.source, sink=self.sink.mask(len(self)))
+
+    # The arrows that run back: a trace shows itself, and what it looks like is the report's business.
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page that opens offline by a double click; the folder must exist."""
+        from flowtracer.report.page.html import trace_page, write_page
+
+        return write_page(path, trace_page(self))
+
+    def show(self) -> None:
+        """Show the page: in the notebook where there is one, else in the browser."""
+        from flowtracer.report.page.html import show
+
+        show(self)
+
+    def figure(self, name: str = "positions") -> Any:
+        """A matplotlib figure of this trace, one of `flowtracer.report.figures.plots.FIGURES`."""
+        from flowtracer.report.figures.plots import draw
+
+        return draw(name, [self])
+
+    def _repr_html_(self) -> str:
+        from flowtracer.report.page.html import framed, trace_page
+
+        return framed(trace_page(self))
+
+    def __rich__(self) -> Any:
+        from flowtracer.report.terminal.trace import render
+
+        return render(self)
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read a trace that `Trace.save` wrote.
+
+    Raises:
+        FormatError: Not a trace, or one of a newer schema.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["flowtracer"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise FormatError(f"expected a trace written by Trace.save, got {str(path)!r}: {error!r}") from error
+    if header["schema_version"] > SCHEMA_VERSION:
+        raise FormatError(
+            f"expected a trace of schema {SCHEMA_VERSION} or older, got {header['schema_version']}; update flowtracer"
+        )
+    header["schema_version"] = SCHEMA_VERSION
+    edges = Edges(
+        **{name: arrays.pop(f"edge_{name}") for name in ("source", "target", "flow")},
+        complete=header.pop("edges_complete"),
+    )
+    steps = tuple(Span(start=int(start), stop=int(stop)) for start, stop in arrays.pop("steps"))
+    spans: dict[str, Any] = {name: Span(**header.pop(name)) for name in _SPANS}
+    layers = tuple(header.pop("layers"))
+    if "head_flow" not in arrays:
+        arrays |= no_heads(len(edges), len(layers))
+    effects = {int(token): effect for token, effect in header.pop("effects", {}).items()}
+    trained = header.pop("trained", None)
+    if trained is not None:
+        trained = TrainedOn(**trained, **{name: arrays.pop(f"trained_{name}") for name in _TRAINED})
+    fields: dict[str, Any] = {"layers": layers, "trained": trained, "effects": effects}
+    return Trace(**header, **arrays, **spans, **fields, edges=edges, step_spans=steps)
+
+
+def find_traces(path: str | Path) -> list[Path]:
+    """Trace files in order: the file itself, or all of a folder; of its `traces` alone, where a command left some.
+
+    Raises:
+        InputError: No such file or folder, or a folder without traces.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"expected a trace or a folder of traces, got {str(path)!r}, which does not exist")
+    # Beside its traces a run's folder holds models, in files of the same kind.
+    found = sorted((path / "traces" if (path / "traces").is_dir() else path).rglob("*.safetensors"))
+    if not found:
+        raise InputError(f"expected traces in {str(path)!r}, got none; write them with `flowtracer trace`")
+    return found
+
+
+def no_heads(edges: int, layers: int) -> dict[str, Any]:
+    """The fields of a trace whose heads were not looked at."""
+    return {
+        "edge_heads": np.zeros((edges, 0, 2), dtype=np.int16),
+        "edge_head_shares": np.zeros((edges, 0), dtype=np.float32),
+        "head_flow": np.zeros((layers, 0)),
+    }
+
+
+def printable(text: str) -> str:
+    """Text with everything that could steer a terminal made visible as a dot; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "·" for c in text)
+
+
+_SPANS = ("question", "response", "answer", "sink")
+_TRAINED = ("factor", "token_advantage")
+
+
+def _header(trace: Trace) -> dict[str, Any]:
+    names = ("schema_version", "text", "answer_text", "answer_rule", "layers", "model", "at")
+    return {
+        **{name: getattr(trace, name) for name in names},
+        **{name: dataclasses.asdict(getattr(trace, name)) for name in _SPANS},
+        "edges_complete": trace.edges.complete,
+        "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
+        "effects": {str(token): effect for token, effect in trace.effects.items()},
+        "metadata": dict(trace.metadata),
+    }
+
+
+def _arrays(trace: Trace) -> dict[str, np.ndarray]:
+    names = ("token_ids", "offsets", "reach", "flow", "source", "fan_in", "fan_out", "step_flow")
+    by_head = ("edge_heads", "edge_head_shares", "head_flow")
+    return {
+        **{name: getattr(trace, name) for name in (*names, *by_head)},
+        "steps": np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2),
+        **{f"edge_{name}": getattr(trace.edges, name) for name in ("source", "target", "flow")},
+        **{f"trained_{name}": getattr(trace.trained, name) for name in _TRAINED if trace.trained is not None},
+    }

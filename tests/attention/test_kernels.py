@@ -1,0 +1,305 @@
+"""The kernels in Triton's interpreter against torch's panels and a float64 softmax, and as GPUs' machine code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowtracer.attention.layer import LayerAttention
+from flowtracer.attention.panels import AttentionPanels
+from flowtracer.errors import InputError, MissingDependencyError
+from flowtracer.flow.solve import solve
+from tolerances import assert_close
+
+pytest.importorskip("triton", reason="Triton has no build for this system; on Linux the extra dev brings it")
+
+import kernel as benchmark
+from flowtracer.attention.kernels.launch import LayerKernel, Tiles
+
+# On purpose some tests divide by zero and subtract infinities; numpy, which interprets, says so and a GPU does not.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+SMALL = Tiles(rows=16, columns=16, warps=4, stages=2)
+"""So small that a short sequence has tiles on, below and left of the diagonal, and outside of the window."""
+
+
+def layer(length, *, batch=1, heads=4, key_heads=2, width=8, dtype=torch.float32, **changes):
+    query = (2 * torch.randn(batch, heads, length, width)).to(dtype)
+    keys = torch.randn(batch, key_heads, length, width).to(dtype)
+    return LayerAttention(**{"layer": 3, "query_BHTD": query, "key_BKTD": keys, "scale": 0.7, "mask": None, **changes})
+
+
+def kernel_of(attention, tiles=SMALL):
+    names = ("scale", "mask", "segments_BT", "window", "softcap", "sinks_H")
+    given = {name: getattr(attention, name) for name in names}
+    return LayerKernel(attention.query_BHTD, attention.key_BKTD, tiles=tiles, **given)
+
+
+def kernel_rows(attention, panel_rows=23):
+    """Head means of a whole sequence from panels that are no multiple of a tile."""
+    kernel, (batch, heads, length, _) = kernel_of(attention), attention.query_BHTD.shape
+    out = torch.zeros(batch, length, length)
+    for start in range(0, length, panel_rows):
+        stop = min(start + panel_rows, length)
+        total = torch.zeros(batch, stop - start, stop)
+        kernel.add_rows(total, start, 1 / heads)
+        out[:, start:stop, :stop] = total
+    return out
+
+
+def reference_rows(attention):
+    """The same in float64, one row of one head at a time."""
+    batch, heads, length, _ = attention.query_BHTD.shape
+    query, keys = attention.query_BHTD.double(), attention.key_BKTD.double()
+    keys = keys.repeat_interleave(heads // keys.shape[1], 1)
+    out = torch.zeros(batch, length, length, dtype=torch.float64)
+    for b, h, k in ((b, h, k) for b in range(batch) for h in range(heads) for k in range(length)):
+        scores = keys[b, h, : k + 1] @ query[b, h, k] * attention.scale
+        if attention.softcap is not None:
+            scores = attention.softcap * torch.tanh(scores / attention.softcap)
+        columns = torch.arange(k + 1)
+        allowed = torch.ones(k + 1, dtype=torch.bool)
+        if attention.window is not None:
+            allowed &= columns > k - attention.window
+        if attention.segments_BT is not None:
+            segments = attention.segments_BT[b]
+            allowed &= (segments[: k + 1] == segments[k]) & (segments[: k + 1] > 0)
+        if attention.mask is not None:
+            row = attention.mask.expand(batch, -1, -1, -1)[b, 0, k, : k + 1]
+            allowed &= row if row.dtype == torch.bool else row > torch.finfo(row.dtype).min / 2
+            scores = scores if row.dtype == torch.bool else scores + row
+        if not allowed.any():
+            continue
+        scores = scores[allowed]
+        top = scores.max() if attention.sinks_H is None else torch.maximum(scores.max(), attention.sinks_H[h].double())
+        sink = 0.0 if attention.sinks_H is None else (attention.sinks_H[h] - top).exp()
+        out[b, k, : k + 1][allowed] += (scores - top).exp() / ((scores - top).exp().sum() + sink)
+    return out.tril(-1) / heads
+
+
+def assert_same(attention):
+    """In every type: products and sums are float32's, so only the inputs are rounded, for all three alike."""
+    got = kernel_rows(attention)
+    torch_rows = attention.weights(0, got.shape[1]).mean(1).tril(-1)
+    assert_close(got, torch_rows, torch.float32)
+    assert_close(got, reference_rows(attention), torch.float32)
+    return got
+
+
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 33, 70])
+def test_any_length(length):
+    assert_same(layer(length, heads=2))
+
+
+def padding(length, side):
+    padded = torch.arange(length) < 19 if side == "left" else torch.arange(length) >= length - 19
+    return torch.stack([torch.ones(length, dtype=torch.int), (~padded).int()])
+
+
+def additive(allowed, dtype=torch.float32):
+    return torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+
+
+LENGTH = 37
+CAUSAL = torch.ones(1, 1, LENGTH, LENGTH, dtype=torch.bool).tril()
+PADDED = CAUSAL & padding(LENGTH, "left").bool()[:, None, None, :]
+PACKED = (torch.arange(LENGTH) // 14 + 1)[None].expand(2, -1)
+VARIANTS = {
+    "window within a tile": {"window": 5},
+    "window over tiles": {"window": 18},
+    "window of one": {"window": 1},
+    "soft cap": {"softcap": 2.0},
+    "sinks": {"sinks_H": torch.tensor([0.0, 30.0, -30.0, 2.0])},
+    "padding on the left": {"segments_BT": padding(LENGTH, "left")},
+    "padding on the right": {"segments_BT": padding(LENGTH, "right")},
+    "packed": {"segments_BT": PACKED},
+    "packed, all at once": {"segments_BT": PACKED, "window": 9, "softcap": 3.0, "sinks_H": torch.randn(4)},
+    "boolean mask": {"mask": PADDED},
+    "additive mask": {"mask": additive(PADDED[1:]), "softcap": 3.0},
+    "additive mask in half precision": {"mask": additive(PADDED[1:], torch.bfloat16)},
+    "a bias in the mask": {"mask": additive(CAUSAL) - torch.rand(1, 1, LENGTH, LENGTH)},
+    "one key head": {"key_heads": 1},
+    "as many key heads": {"key_heads": 4},
+    "odd width": {"width": 20},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_attention(variant):
+    changes = VARIANTS[variant]
+    rows_of_their_own = "segments_BT" in changes or changes.get("mask") is PADDED
+    assert_same(layer(LENGTH, **{"batch": 2 if rows_of_their_own else 1, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("variant", "dtype"),
+    [("sinks", torch.float16), ("a bias in the mask", torch.bfloat16), ("odd width", torch.bfloat16)],
+)
+def test_half_precision(dtype, variant):
+    assert_same(layer(LENGTH, dtype=dtype, **VARIANTS[variant]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_extreme_scores(dtype):
+    # Whole numbers, so that scores of 1e4 and more are exact and the softmax alone is judged.
+    attention = layer(LENGTH, dtype=dtype, scale=4.0)
+    attention.query_BHTD.mul_(30).round_()
+    attention.key_BKTD.mul_(30).round_()
+    assert float((attention.scores(0, LENGTH)).abs().nan_to_num(posinf=0).max()) > 1e4
+    rows = assert_same(attention)
+    assert float(rows.max()) > 0.2, "one token takes all of a head's attention, and the rest is exactly zero"
+
+
+def test_equal_scores():
+    attention = layer(LENGTH)
+    attention.query_BHTD.zero_()
+    uniform = torch.ones(LENGTH, LENGTH).tril(-1) / torch.arange(1, LENGTH + 1)[:, None]
+    assert_close(assert_same(attention)[0], uniform, torch.float32)
+
+
+def test_queries_and_keys_as_models_lay_them_out():
+    attention = layer(LENGTH, heads=2, key_heads=1)
+    strided = LayerAttention(
+        layer=3,
+        query_BHTD=attention.query_BHTD.transpose(1, 2).contiguous().transpose(1, 2),
+        key_BKTD=attention.key_BKTD.mT.contiguous().mT,
+        scale=attention.scale,
+        mask=None,
+    )
+    assert torch.equal(kernel_rows(strided), kernel_rows(attention))
+
+
+def test_a_row_that_may_attend_to_nothing_is_zero():
+    allowed = CAUSAL.clone()
+    allowed[..., 20, :] = False
+    for mask in (allowed, additive(allowed)):
+        rows = kernel_rows(layer(LENGTH, mask=mask))
+        assert not rows[0, 20].any()
+        assert rows[0, 21, :21].gt(0).all()
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL, additive(CAUSAL)])
+def test_nan_stays_visible(mask):
+    attention = layer(LENGTH, mask=mask)
+    attention.query_BHTD[0, 1, 20] = torch.nan
+    rows = kernel_rows(attention)
+    assert rows[0, 20, :20].isnan().all()
+    assert rows[0, :20].isfinite().all()
+    assert rows[0, 21:].isfinite().all()
+
+
+def test_scores_that_are_all_minus_infinity_are_nan():
+    attention = layer(LENGTH, heads=2, key_heads=2)
+    attention.query_BHTD.abs_()
+    attention.key_BKTD.fill_(-torch.inf)
+    assert kernel_rows(attention)[0, 5, :5].isnan().all()
+
+
+# The panels that choose
+
+
+def test_panels_average_the_chosen_heads_of_all_layers():
+    layers = [layer(LENGTH, batch=2).with_heads([0, 3]), layer(LENGTH, batch=2, window=7).with_heads([2])]
+    fused, plain = (AttentionPanels(layers, implementation=name) for name in ("triton", "torch"))
+    for start, stop in ((0, 1), (3, LENGTH)):
+        assert_close(fused.rows(start, stop), plain.rows(start, stop), torch.float32)
+    question, answer = torch.zeros(2, 2, LENGTH, dtype=torch.bool)
+    question[:, :9], answer[:, -2:] = True, True
+    got, expected = (solve(panels, question, answer) for panels in (fused, plain))
+    assert_close(got.flow_BT, expected.flow_BT, torch.float32)
+
+
+def test_on_a_cpu_torch_is_chosen():
+    assert AttentionPanels([layer(8)]).implementation == "torch"
+
+
+def test_an_unknown_implementation_is_refused():
+    with pytest.raises(InputError, match=r"\['auto', 'torch', 'triton'\], got 'cuda'"):
+        AttentionPanels([layer(8)], implementation="cuda")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"mask": lambda b, h, q, k: k <= q}, "rule"),
+        ({"mask": CAUSAL.repeat(1, 4, 1, 1)}, "each head"),
+        ({"position_bias": torch.zeros(1, 4, LENGTH, LENGTH)}, "position bias"),
+        ({"dtype": torch.float64}, "float64"),
+        ({"width": 257}, "width 257"),
+        ({"scale": 0.0}, "scaled by 0.0"),
+    ],
+)
+def test_what_the_kernels_do_not_take(changes, reason):
+    with pytest.raises(InputError, match=f"{reason}.* in layer 3; use implementation='auto' or 'torch'"):
+        AttentionPanels([layer(LENGTH), layer(LENGTH, **changes)], implementation="triton")
+
+
+def test_without_triton(monkeypatch):
+    for name in ("flowtracer.attention.kernels.launch", "flowtracer.attention.kernels.rows"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(MissingDependencyError, match="pip install triton"):
+        AttentionPanels([layer(8)], implementation="triton")
+
+
+# Real compilation, for GPUs that need not be there
+
+CASES = [
+    ("80", "bfloat16", "plain"),
+    ("90", "float16", "plain"),
+    ("100", "bfloat16", "plain"),
+    ("80", "float32", "plain"),
+    ("90", "bfloat16", "packed"),
+    ("90", "bfloat16", "masked"),
+]
+MATRIX = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    script = Path(__file__).with_name("compiled_kernels.py")
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
+    command = [sys.executable, "-W", "error", script, *map(":".join, CASES)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_products_of_half_types_run_on_the_matrix_units(compiled):
+    assert len(compiled) == 2 * len(CASES)
+    for found in compiled:
+        exact = found["dtype"] == "float32"
+        assert found["matrix"] == ([] if exact else [MATRIX[found["capability"]]]), found
+        assert found["asynchronous_copies"], found
+
+
+def test_nothing_spills_and_every_gpu_has_the_memory(compiled):
+    for found in compiled:
+        assert found["stack_bytes"] == found["local_bytes"] == 0, found
+        assert found["shared_bytes"] <= 99 * 1024, "what a program may have on the smallest GPUs, sm_86 and sm_89"
+
+
+# The benchmark, at a size that the interpreter can do
+
+
+def test_the_benchmark_runs():
+    shape = benchmark.Shape(heads=2, key_heads=1, width=16, dtype=torch.bfloat16)
+    peaks = benchmark.Peaks(bytes=1e9, exponentials=1e9, products=1e9)
+    found = benchmark.measure(20, shape, peaks, rounds=1, device="cpu")
+    assert found["floor_seconds"]["work"] == pytest.approx(2 * 2 * 210 * 33e-9)
+    assert found["floor_seconds"]["bytes"] == pytest.approx((20 * 16 * 3 * 2 + 4 * 210) / 1e9)
+    assert 0 < found["share_of_floor"] < 1
+    streamed = benchmark.measure_streamed(40, shape, layers=2, device="cpu")
+    assert streamed["flow_into_the_answer"] == pytest.approx(1.0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what it says where there is no GPU; runs on a machine without")
+def test_the_benchmark_needs_a_gpu(capsys):
+    with pytest.raises(SystemExit) as left:
+        benchmark.main([])
+    assert left.value.code == 2
+    assert "expected an NVIDIA GPU" in capsys.readouterr().err

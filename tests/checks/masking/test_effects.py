@@ -1,0 +1,45 @@
+"""Effects of single tokens: against an eager forward whose later rows do not see the token."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import flowtracer as ft
+from flowtracer.checks.masking import hidden_effects, with_hub_effects
+from masked_eager import FAMILIES, eager_logits
+from tiny import tiny_model, tiny_tokenizer
+
+PROMPT = "Ann has 3 apples and buys 4 more. How many?\n"
+RESPONSE = "First add the numbers. So 3 + 4 = 7 apples.\nThe answer is \\boxed{7}. Done."
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_is_what_an_eager_forward_without_the_token_gives(family):
+    model = tiny_model(family, **FAMILIES[family])
+    trace = ft.Tracer(model, tiny_tokenizer()).trace(PROMPT, RESPONSE)
+    ids = trace.token_ids[: trace.answer.stop].tolist()
+    places = torch.arange(trace.answer.start - 1, trace.answer.stop - 1)
+    answer = torch.tensor(ids[trace.answer.start :])
+
+    def log_prob(hidden):
+        logits_TL, _ = eager_logits(model, ids, hidden)
+        return float(logits_TL[places].log_softmax(-1).gather(-1, answer[:, None]).sum())
+
+    tokens = [3, trace.response.start, trace.response.start + 5, trace.answer.start - 1]
+    expected = [log_prob((token,)) - log_prob(()) for token in tokens]
+    assert any(abs(change) > 1e-3 for change in expected)
+    for budget in (1, 4096):  # each alone, and all in one forward
+        assert hidden_effects(model, trace, tokens, max_tokens=budget) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_trace_keeps_what_was_measured(tmp_path):
+    model = tiny_model()
+    trace = ft.Tracer(model, tiny_tokenizer()).trace(PROMPT, RESPONSE)
+    measured = with_hub_effects(model, trace, hubs=3)
+    assert list(measured.effects) == [hub.token for hub in trace.hubs(3)]
+    loaded = ft.load_trace(measured.save(tmp_path / "t.safetensors"))
+    assert loaded.effects == measured.effects
+    np.testing.assert_array_equal(loaded.flow, trace.flow)
+    assert dataclasses.replace(loaded, effects={}).to_dict() == trace.to_dict()

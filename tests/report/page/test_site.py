@@ -1,0 +1,129 @@
+"""An index over many traces: its files, and the page in a real browser, from the disk."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from flowtracer.errors import InputError
+from flowtracer.report.page.site import concentration, read_skipped, write_site
+from flowtracer.trace.trace import Skipped
+from made import made_trace, sums
+from traces import make_trace
+
+
+@pytest.fixture(scope="module")
+def traces():
+    graded = [True, False, True, None]
+    return [
+        made_trace(
+            *sums(3 + 2 * n, seed=n),
+            seed=n,
+            metadata={"id": f"r{n}", "reward": 0.5 * n, **({} if known is None else {"is_correct": known})},
+        )
+        for n, known in enumerate(graded)
+    ]
+
+
+@pytest.fixture(scope="module")
+def site(traces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    files = [trace.save(folder / f"t{n}.safetensors") for n, trace in enumerate(traces)]
+    skipped = [Skipped(id="lost", reason="no_answer", message="expected an answer, got none")]
+    return write_site(files, folder, skipped, title="</title><script>alert(1)</script>")
+
+
+def names(page):
+    return page.texts("td.col-name")
+
+
+def test_every_trace_has_its_page(site, traces):
+    assert sorted(file.name for file in (site.parent / "pages").iterdir()) == [f"t{n}.html" for n in range(4)]
+    assert traces[2].summary() in (site.parent / "pages" / "t2.html").read_text(encoding="utf-8")
+
+
+def test_concentration_is_the_share_of_the_top_tenth():
+    even = make_trace(flow=np.array([1.0, 0.5, 0.5, 1.0]))
+    assert concentration(even) == pytest.approx(0.5)  # one of two tokens is the least that a tenth can be
+    assert concentration(dataclasses.replace(even, flow=np.array([1.0, 1.0, 0.0, 1.0]))) == 1
+    assert concentration(dataclasses.replace(even, flow=np.array([1.0, 0.0, 0.0, 1.0]))) == 0
+
+
+def test_traces_of_the_same_name_do_not_overwrite_each_other(tmp_path, traces):
+    files = []
+    for n in (0, 1):
+        (tmp_path / str(n)).mkdir()
+        files.append(traces[n].save(tmp_path / str(n) / "t.safetensors"))
+    write_site(files, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "pages").iterdir())) == 2
+
+
+def test_nothing_to_show_is_refused(tmp_path):
+    with pytest.raises(InputError, match="at least one trace"):
+        write_site([], tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can be written"):
+        write_site([], tmp_path / "file" / "out", [Skipped(id="a", reason="b", message="c")])
+
+
+def test_what_was_skipped_is_read(tmp_path):
+    assert read_skipped(tmp_path / "none.jsonl") == []
+    (tmp_path / "skipped.jsonl").write_text(json.dumps({"id": "a", "reason": "b", "message": "c"}) + "\n")
+    assert read_skipped(tmp_path / "skipped.jsonl") == [Skipped(id="a", reason="b", message="c")]
+
+
+def test_sorting(opened, site):
+    page = opened(site)
+    assert names(page) == ["r0", "r1", "r2", "r3", "lost"]
+    page.page.locator("[data-sort=tokens]").click()
+    assert names(page) == ["r3", "r2", "r1", "r0", "lost"]
+    page.page.locator("[data-sort=tokens]").press("Enter")
+    assert names(page) == ["r0", "r1", "r2", "r3", "lost"], "what has no value comes last whichever way"
+    assert page.page.locator("th.col-tokens").get_attribute("aria-sort") == "ascending"
+    for key in ("reward", "concentration", "hubs", "verdict", "answer", "name", "found"):
+        page.page.locator(f"[data-sort={key}]").click()
+        assert names(page)[-1] == "lost" or key == "name"
+        assert f"sort={key}" in page.fragment
+
+
+def test_filters_and_find(opened, site):
+    page = opened(site)
+    for name, expected in {"right": ["r0", "r2"], "wrong": ["r1"], "ungraded": ["r3"], "no trace": ["lost"]}.items():
+        page.page.locator(f"[data-filter='{name}']").click()
+        assert names(page) == expected
+    page.page.locator("[data-filter=all]").click()
+    page.page.keyboard.press("/")
+    page.page.keyboard.type("R1")
+    assert names(page) == ["r1"]
+    assert page.texts("#shown") == ["1 of 5 rollouts"]
+
+
+def test_a_trace_opens_in_place_and_only_then_is_read(opened, site, traces):
+    page = opened(site)
+    assert page.requests == [site.as_uri()]
+    page.page.locator("button.open", has_text="r2").click()
+    frame = page.page.frame_locator("#reader iframe")
+    frame.locator("h1").wait_for()
+    assert frame.locator("h1").inner_text() == traces[2].summary()
+    assert page.requests[1:] == [(site.parent / "pages" / "t2.html").as_uri()]
+    page.page.locator("#list").click(position={"x": 5, "y": 5})
+    page.page.keyboard.press("ArrowDown")
+    frame.locator("h1", has_text=traces[3].summary()).wait_for()
+    page.page.keyboard.press("Escape")
+    assert page.page.locator("#reader iframe").count() == 0
+    page.page.keyboard.press("ArrowDown")
+    frame.locator("h1", has_text=traces[0].summary()).wait_for()
+    page.page.locator("#close").click()
+    assert page.page.locator("#reader").is_hidden()
+
+
+def test_a_link_reopens_the_view_and_cannot_point_elsewhere(opened, site, traces):
+    page = opened(site, "#sort=tokens&falling=1&show=right&open=pages%2Ft0.html&theme=dark")
+    assert names(page) == ["r2", "r0"]
+    frame = page.page.frame_locator("#reader iframe")
+    assert frame.locator("h1").inner_text() == traces[0].summary()
+    assert frame.locator("html").get_attribute("data-theme") == "dark"
+    strange = opened(site, "#open=javascript%3Aalert(1)&sort=nothing&show=__proto__")
+    assert strange.page.locator("#reader iframe").count() == 0
+    assert names(strange) == ["r0", "r1", "r2", "r3", "lost"]

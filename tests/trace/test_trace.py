@@ -1,0 +1,158 @@
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from flowtracer.errors import FormatError, InputError
+from flowtracer.trace import Trace, TrainedOn, find_traces, load_trace
+from flowtracer.trace import trace as trace_module
+from traces import make_trace
+
+
+def shown(trace, width=100):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(trace)
+    return console.export_text()
+
+
+def test_save_and_load_give_back_everything(tmp_path):
+    trace = make_trace()
+    loaded = load_trace(trace.save(tmp_path / "t.safetensors"))
+    for field in dataclasses.fields(Trace):
+        kept, given = getattr(loaded, field.name), getattr(trace, field.name)
+        assert type(kept) is type(given), field.name
+        if isinstance(given, np.ndarray):
+            assert kept.dtype == given.dtype, field.name
+            np.testing.assert_array_equal(kept, given)
+    assert loaded.to_dict() == trace.to_dict()
+
+
+def test_what_a_trainer_made_of_it_is_kept(tmp_path):
+    assert make_trace().to_dict()["trained"] is None
+    factor = np.array([0, 1, 1.5, 1], dtype=np.float32)
+    trained = TrainedOn(step=3, advantage=-0.5, factor=factor, token_advantage=-0.5 * factor)
+    loaded = load_trace(make_trace(trained=trained).save(tmp_path / "t.safetensors"))
+    assert (loaded.trained.step, loaded.trained.advantage) == (3, -0.5)
+    for name in ("factor", "token_advantage"):
+        kept = getattr(loaded.trained, name)
+        assert kept.dtype == np.float32
+        np.testing.assert_array_equal(kept, getattr(trained, name))
+    content = json.loads(json.dumps(loaded.to_dict()))
+    assert content["trained"] == {"step": 3, "advantage": -0.5}
+    assert content["trained_token_advantage"] == [0, -0.5, -0.75, -0.5]
+
+
+def test_a_trace_of_the_first_schema_is_read_without_heads(tmp_path, monkeypatch):
+    arrays = trace_module._arrays
+    by_head = ("edge_heads", "edge_head_shares", "head_flow")
+    monkeypatch.setattr(trace_module, "_arrays", lambda t: {n: a for n, a in arrays(t).items() if n not in by_head})
+    file = make_trace(schema_version=1).save(tmp_path / "t.safetensors")
+    monkeypatch.undo()
+    old = load_trace(file)
+    assert (old.edge_heads.shape, old.edge_head_shares.shape, old.head_flow.shape) == ((4, 0, 2), (4, 0), (2, 0))
+    assert load_trace(old.save(tmp_path / "new.safetensors")).to_dict() == old.to_dict()
+
+
+@pytest.mark.parametrize("text", ["</script>\x1b[2J\r\u202e123", "\ud800 lone", "", "é" * 9, "\0" * 12])
+def test_hostile_text_survives_the_disk_and_never_reaches_the_terminal(tmp_path, text):
+    trace = make_trace(text=text)
+    assert load_trace(trace.save(tmp_path / "t.safetensors")).text == text
+    printed = shown(trace)
+    assert not set(printed) & set("\x1b\r\u202e\0\ud800")
+
+
+def test_to_dict_is_json():
+    content = json.loads(json.dumps(make_trace().to_dict()))
+    assert content["flow"] == [1.0, 0.5, 0.5, 1.0]
+    assert content["throughput"] == [2.0, 1.0, 1.0, 1.0]
+    assert content["answer"] == {"start": 3, "stop": 4}
+    assert content["edge_heads"][0] == [[1, 0], [2, 1]]
+
+
+def test_layers_give_what_their_heads_give():
+    assert make_trace().layer_flow.tolist() == [0.625, 0.375]
+
+
+def test_hubs_are_reasoning_tokens_unless_the_prompt_is_asked_for():
+    trace = make_trace()
+    assert [hub.token for hub in trace.hubs()] == [1, 2]
+    assert [hub.token for hub in trace.hubs(prompt=True)] == [0, 1, 2]
+
+
+def test_paths_and_backbone():
+    trace = make_trace()
+    assert {path.tokens for path in trace.paths(5)} == {(0, 1, 3), (0, 2, 3)}
+    assert all(path.share == pytest.approx(0.5) for path in trace.paths(5))
+    assert trace.backbone(1.0).share == pytest.approx(1)
+    assert len(trace.backbone(1.0).edges) == 4
+    assert trace.share_through([1]) == pytest.approx(0.5)
+    assert trace.share_through([1, 2]) == pytest.approx(1)
+
+
+def test_steps_exchange_the_unit():
+    prompt, reasoning = make_trace().steps()
+    assert (prompt.inflow, prompt.outflow) == (1.0, 1.0)
+    assert (reasoning.inflow, reasoning.outflow) == (1.0, 0.0)
+
+
+def test_conservation_error_sees_a_violation():
+    trace = make_trace()
+    assert trace.conservation_error() == 0
+    broken = dataclasses.replace(trace, flow=np.array([1.0, 0.6, 0.5, 1.0]))
+    assert broken.conservation_error() == pytest.approx(0.1)
+
+
+def test_summary_names_answer_share_and_path():
+    sentence = make_trace().summary()
+    assert sentence.startswith("The answer 3 draws 100% of its flow through 2 hubs")
+    assert "→" in sentence
+
+
+def test_terminal_shows_answer_hubs_and_paths():
+    printed = shown(make_trace())
+    assert "Hubs" in printed
+    assert "Strongest paths" in printed
+    assert "50.00%" in printed
+
+
+@pytest.mark.parametrize("content", [b"", b"not a trace", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_file_that_is_no_trace_is_refused(tmp_path, content):
+    file = tmp_path / "t.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(FormatError, match="expected a trace"):
+        load_trace(file)
+
+
+def test_missing_file_newer_schema_and_missing_folder(tmp_path):
+    with pytest.raises(FormatError, match="expected a trace"):
+        load_trace(tmp_path / "none.safetensors")
+    newer = make_trace(schema_version=99).save(tmp_path / "t.safetensors")
+    with pytest.raises(FormatError, match="update flowtracer"):
+        load_trace(newer)
+    with pytest.raises(InputError, match="existing folder"):
+        make_trace().save(tmp_path / "no" / "t.safetensors")
+
+
+def test_find_traces(tmp_path):
+    made = [tmp_path / "traces" / name for name in ("b.safetensors", "step-000010/a.safetensors")]
+    for file in (*made, tmp_path / "model.safetensors"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        make_trace().save(file)
+    assert find_traces(made[0]) == made[:1]
+    assert find_traces(tmp_path) == made, "a model beside the traces is none of them"
+    assert find_traces(tmp_path / "traces" / "step-000010") == made[1:]
+    with pytest.raises(InputError, match="does not exist"):
+        find_traces(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="got none"):
+        find_traces(tmp_path / "empty")
+
+
+def test_labels_are_words_for_readers():
+    trace = make_trace(text="ab 12345\n\x1b")
+    offsets = np.array([[0, 1], [2, 5], [8, 9], [9, 10]])
+    labels = [dataclasses.replace(trace, offsets=offsets).label(t) for t in range(4)]
+    assert labels == ["ab", "12345", "⏎", "·"]
