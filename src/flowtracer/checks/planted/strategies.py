@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.checks.planted.cases import Case, pack
+from flowtracer.checks.planted.cases import Case
 from flowtracer.checks.planted.judge import Judgement, Key, judge
 from flowtracer.credit import CREDITS, Credit, Signals, make_credit, needs_of
 from flowtracer.evaluation.accuracy import respond
@@ -131,7 +131,7 @@ class StrategyJudge:
             rewards += [float(self._task.verify(case.problem, text).correct) for text in (case.text, *texts)]
         size = 1 + len(others[0])
         prompts = [case.problem.prompt for case in cases for _ in range(size)]
-        sampled = pack(rows, self._model.device, prompts=prompts, golds=golds)
+        sampled = Sampled.padded(rows, self._model.device, prompts=prompts, golds=golds)
         rewards_B = torch.tensor(rewards, device=sampled.device)
         known: dict[str, Any] = {"advantages_B": torch.where(rewards_B > 0, 1.0, -1.0)}
         if size > 1:
