@@ -5,8 +5,9 @@ import torch
 
 from flowtracer.errors import InputError
 from flowtracer.model.logits import LogitReader
-from flowtracer.signals.gold import PrefixScorer, encode_prompt, read_gain, reveal
+from flowtracer.signals.gold import PrefixScorer, read_gain, reveal
 from flowtracer.signals.logits import token_logits
+from flowtracer.text.encoding import encode_prompt
 from sampling import PROMPTS, sampled_batch, sequence
 from tiny import tiny_model, tiny_tokenizer
 
@@ -20,15 +21,6 @@ def test_the_answer_is_revealed_to_the_user():
     assert reveal("3 + 4 =", "7") == "(The correct answer is 7.)\n3 + 4 ="
     with pytest.raises(InputError, match="user message"):
         reveal([{"role": "system", "content": "x"}], "7")
-
-
-def test_prompts_are_encoded_as_the_template_has_them():
-    tokenizer = tiny_tokenizer()
-    messages = [{"role": "user", "content": "3 + 4?"}]
-    assert tokenizer.decode(encode_prompt(tokenizer, messages)).endswith("3 + 4?<|end|>\n<|start|>assistant\n")
-    opened = [*messages, {"role": "assistant", "content": "It is"}]
-    assert tokenizer.decode(encode_prompt(tokenizer, opened)).endswith("assistant\nIt is")
-    assert tokenizer.decode(encode_prompt(tokenizer, "3 + 4 =")) == "3 + 4 ="
 
 
 def test_gain_is_the_difference_of_two_log_probabilities():

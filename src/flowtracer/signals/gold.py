@@ -20,9 +20,9 @@ from flowtracer.errors import InputError
 from flowtracer.model.forward import evaluating
 from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, Float
-from flowtracer.signals.answers import without_end
 from flowtracer.signals.logits import token_logits
 from flowtracer.signals.sampled import Prompt, Sampled
+from flowtracer.text.encoding import encode_prompt, without_end
 
 HINT = "(The correct answer is {gold}.)"
 
@@ -42,22 +42,6 @@ def reveal(prompt: Prompt, gold: str) -> Prompt:
         raise InputError("expected a user message of text to reveal the gold answer in, got none")
     told["content"] += f"\n\n{hint}"
     return messages
-
-
-def encode_prompt(tokenizer: Any, prompt: Prompt, template_options: Mapping[str, Any] | None = None) -> list[int]:
-    """Token ids of a prompt, as a trainer would send it."""
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    messages = [dict(message) for message in prompt]
-    continues = messages[-1]["role"] == "assistant"
-    text = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=not continues,
-        continue_final_message=continues,
-        **(template_options or {}),
-    )
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def read_gain(

@@ -1,6 +1,7 @@
 """The causal check: hide chosen tokens of the reasoning from all later ones, answer again, and count what changed."""
 
-from flowtracer.checks.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome, first_number, same_answer
+from flowtracer.checks.masking.answers import same_answer
+from flowtracer.checks.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome
 from flowtracer.checks.masking.effects import hidden_effects, with_hub_effects
 from flowtracer.checks.masking.folder import MaskingFolder
 from flowtracer.checks.masking.rerun import WAYS, Reply, Rereader
@@ -21,7 +22,6 @@ __all__ = [
     "Variant",
     "VariantOutcome",
     "choose_variants",
-    "first_number",
     "hidden_effects",
     "same_answer",
     "summarise",
