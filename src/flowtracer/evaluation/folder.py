@@ -20,7 +20,7 @@ from typing import Any
 from flowtracer.evaluation.base import Answered, Grade
 from flowtracer.evaluation.loading import Suite
 from flowtracer.evaluation.pool import GradingPool
-from flowtracer.evaluation.summary import Result, summarise
+from flowtracer.evaluation.summary import BenchmarkResult, summarise
 from flowtracer.folders import LineFile, as_lines, claim
 from flowtracer.model.generate import Reply, Sampling, draw_name, sample
 from flowtracer.tasks import Problem, Task
@@ -91,7 +91,7 @@ class EvaluationFolder:
 
     def result(
         self, suite: Suite, draws: Iterable[Draw], labels: Mapping[tuple[str, int], bool] | None = None
-    ) -> Result:
+    ) -> BenchmarkResult:
         """What the folder says about these responses."""
         lines = {(line["id"], line["sample"]): line for line in LineFile(self._file(suite.name)).lines()}
         known = labels or {}
@@ -99,7 +99,7 @@ class EvaluationFolder:
         wanted = [{**lines[key], "label": known.get(key)} for key in keys if key in lines]
         return summarise(suite.name, wanted, [item.reason for item in suite.skipped])
 
-    def write_summary(self, results: Sequence[Result]) -> None:
+    def write_summary(self, results: Sequence[BenchmarkResult]) -> None:
         """Write the table as data."""
         content = [asdict(result) for result in results]
         (self.path / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -127,6 +127,42 @@ def test_what_cannot_be_checked_is_named(reader, response, reason):
     assert caught.value.reason == reason
 
 
+def test_a_rollout_beyond_the_models_context_is_named(reader):
+    model, _ = reader
+    check = check_of(reader)
+    room = model.config.max_position_embeddings
+    with pytest.raises(TraceError, match=f"at most {room} tokens") as caught:
+        check.check(Rollout(prompt=PROMPT, response="Add 3. " * room + "\nThe answer is 7."))
+    assert caught.value.reason == "too_long"
+    long = Rollout(prompt=PROMPT, response="Add 3. " * 30_000 + "\nThe answer is 7.")  # 200 KB, at once
+    with pytest.raises(TraceError, match="at most"):
+        check.check(long)
+
+
+def test_strategies_that_read_the_same_share_its_forwards(reader):
+    model, tokenizer = reader
+
+    def forwards(*names):
+        check = MaskingCheck(model, tokenizer, by=names, shares=(0.2,), curves=False)
+        check.check(rollout(5))  # proofs of the capture run once
+        ran = []
+        hook = model.model.layers[0].register_forward_pre_hook(lambda *_: ran.append(1))
+        scores = check._scores(check._prepare(rollout(5)), 0)
+        hook.remove()
+        assert list(scores) == list(names)
+        return len(ran), scores
+
+    attention, alone = forwards("attention")
+    both, shared = forwards("attention", "attention_entropy", "position")
+    assert both == attention == 1
+    assert (shared["attention"] == alone["attention"]).all()
+    assert forwards("local", "global")[0] == forwards("local")[0] == 1
+    mixed, scores = forwards("flow", "attention")
+    assert mixed == 1
+    assert scores["attention"] == pytest.approx(alone["attention"])
+    assert scores["flow"] == pytest.approx(forwards("flow")[1]["flow"], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
