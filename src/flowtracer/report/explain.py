@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flowtracer.trace.compare import hub_dict, identity, step_of
+from flowtracer.trace.measures import hub_dict, identity, step_of
 from flowtracer.trace.trace import Trace, printable
 
 _STEP_LENGTH = 72
