@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from flowtracer.cli.console import console, progress
-
-if TYPE_CHECKING:
-    pass
 
 TRAINING_COLUMNS = {
     "reward": "reward",
@@ -29,19 +27,26 @@ def train(
 ) -> None:
     """Train with GRPO and per-token credit, as a run file says.
 
-    A run that was interrupted goes on from its last checkpoint. Every logged step is a line of log.jsonl.
+    A run that was interrupted goes on from its last checkpoint, and one that is done says so. Every logged step is a
+    line of log.jsonl.
     """
     from flowtracer.rl.run import LogLine, read_run_file
     from flowtracer.rl.run import train as run_training
 
     run = read_run_file(run_file)
-    with progress("training", None) as bar:
+    bar = progress("training", None)
+    with contextlib.ExitStack() as shown:
 
         def on_log(line: LogLine) -> None:
+            if not bar.live.is_started:  # a run that is done shows none
+                shown.enter_context(bar)
             bar.update(bar.task_ids[0], total=line["max_steps"], completed=line["step"])
-            shown = [f"{label} {line[name]:.3f}" for name, label in TRAINING_COLUMNS.items() if name in line]
-            if shown:
-                bar.console.print(f"step {line['step']:>4}  " + "  ".join(shown), highlight=False, soft_wrap=True)
+            columns = [f"{label} {line[name]:.3f}" for name, label in TRAINING_COLUMNS.items() if name in line]
+            if columns:
+                bar.console.print(f"step {line['step']:>4}  " + "  ".join(columns), highlight=False, soft_wrap=True)
 
-        final = run_training(run, on_log=on_log)
+        def on_say(text: str) -> None:
+            console.print(Text(text), soft_wrap=True)
+
+        final = run_training(run, on_log=on_log, on_say=on_say)
     console.print(Text(f"model and log written to {final.parent}", style="dim"), soft_wrap=True)
