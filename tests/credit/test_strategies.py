@@ -186,20 +186,15 @@ def test_attention_entropy_moves_from_anchors_to_open_tokens():
     assert_rows(make_credit("attention_entropy")(half), [1.5, 1.5, 1.0, 1.0, 1.0])
 
 
-def test_confidence_shapes_the_reward_of_the_whole_response():
-    log_prob_BR = torch.tensor([[math.log(0.9), math.log(0.4)], [math.log(0.2), 0.0]])
-    group = {"groups_B": torch.tensor([0, 0]), "rewards_B": torch.tensor([1.0, 0.0])}
-    signals = signals_of(
-        full_mask(2, 1),
-        [1.0, -1.0],
-        entropy_BR=log_prob_BR,
-        log_prob_BR=log_prob_BR,
-        token_ids_BR=torch.zeros(2, 2, dtype=torch.long),
-        baselines_B=torch.tensor([0.5, 0.5]),
-        **group,
-    )
-    # Confidences 0.6 and 0.2 stand 0.2 above and below their mean.
-    assert_rows(make_credit("confidence")(signals), [1.1, 1.1], [-1.1, -1.1])
+def test_confidence_pays_for_sure_right_answers_and_charges_for_sure_wrong_ones():
+    log_prob_BR = torch.tensor([[0.9, 0.4], [0.2, 1.0], [0.8, 0.8], [0.8, 0.2]]).log()  # c: 0.6 0.2 0.8 0.4
+    group = {"groups_B": torch.tensor([0, 0, 0, 1]), "rewards_B": torch.tensor([1.0, 0.1, 0.0, 1.0])}
+    signals = signals_of(full_mask(2, 1, 2, 2), [1.0, -0.5, -0.5, 0.0], log_prob_BR=log_prob_BR, **group)
+    # s c = 0.6 -0.2 -0.8, mean -2/15; half of what stands above it is added
+    mean = -0.4 / 3
+    shaped = [1 + 0.5 * (0.6 - mean), -0.5 + 0.5 * (-0.2 - mean), -0.5 + 0.5 * (-0.8 - mean), 0.0]
+    assert_rows(make_credit("confidence")(signals), *[[value] * 2 for value in shaped])
+    assert shaped[2] < -0.5 < shaped[1], "the sure error is blamed more, the unsure one less"
 
 
 @pytest.mark.parametrize(("name", "need"), [("entropy", "logits"), ("local", "heads"), ("progress", "group")])
