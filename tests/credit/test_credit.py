@@ -171,6 +171,8 @@ def test_a_signal_of_another_name_is_no_signal():
         ("shuffled", {"at": "sentence"}, "at among token, prediction"),
         ("entropy_8020", {"rho": 0.0}, "rho"),
         ("coupled", {"alpha": 2.0}, "alpha"),
+        ("coupled", {"sign": "plus"}, "sign among both, positive, negative"),
+        ("attention_entropy", {"strength": 1.5}, "strength"),
         ("grail", {"target": "tag"}, "target among answer, box"),
         ("oar", {"quantile": 0.0}, "quantile"),
         ("oar", {"peak": -1.0}, "peak"),

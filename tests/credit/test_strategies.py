@@ -92,12 +92,34 @@ def test_global_boosts_future_attention():
     assert_rows(make_credit("global")(signals), [1.0, 1.0, 1.5, 1.0, 1.5])
 
 
-def test_coupled_hands_half_of_an_anchors_bonus_to_its_opening():
+def test_coupled_hands_half_of_a_dominated_anchors_bonus_to_its_opening():
     signals = signals_of(5, local_distance_BR=row(*WAAD), future_attention_BR=row(*FAI))
-    # Anchors 2 and 4. The median WAAD is 1.5, so 4, with 1.0, lies within a chunk; the nearest opening before it is 3.
-    assert_rows(make_credit("coupled")(signals), [1.0, 1.0, 1.5, 1.25, 1.25])
+    # Anchors 2 and 4. The median WAAD is 1.5, so both lie within a chunk; the largest steps before them are 3, at the
+    # median, and 5: openings 0 and 3.
+    assert_rows(make_credit("coupled")(signals), [1.25, 1.0, 1.25, 1.25, 1.25])
     assert_rows(make_credit("coupled", {"alpha": 0.0})(signals), [1.0, 1.0, 1.5, 1.0, 1.5])
-    assert_rows(make_credit("coupled", {"alpha": 1.0, "gamma": 2.0})(signals), [1.0, 1.0, 2.0, 2.0, 1.0])
+    assert_rows(make_credit("coupled", {"alpha": 1.0, "gamma": 2.0})(signals), [2.0, 1.0, 1.0, 2.0, 1.0])
+
+
+def test_coupled_pays_an_opening_once_however_many_anchors_follow_it():
+    # WAAD 9 1 1 1 9 9: steps 8 0 0 8 0 and, at the end, 0, median 0; median WAAD 5. Anchors 1, 2, 3 follow opening 0.
+    waad, fai = row(9.0, 1.0, 1.0, 1.0, 9.0, 9.0), row(0.0, 0.9, 0.8, 0.7, 0.0, 0.0)
+    signals = signals_of(6, [2.0], local_distance_BR=waad, future_attention_BR=fai)
+    assert_rows(make_credit("coupled")(signals), [2.5, 2.5, 2.5, 2.5, 2.0, 2.0])
+    # An anchor with a high WAAD is not dominated; where it is an opening too, it gets both.
+    both = signals_of(6, local_distance_BR=waad, future_attention_BR=row(0.9, 0.8, 0.7, 0.0, 0.0, 0.0))
+    assert_rows(make_credit("coupled")(both), [1.75, 1.25, 1.25, 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", ["local", "global", "coupled"])
+def test_wrong_responses_get_none_of_the_attention_rules(name):
+    given = {"local_distance_BR": row(*WAAD).expand(2, -1), "future_attention_BR": row(*FAI).expand(2, -1)}
+    signals = signals_of(full_mask(5, 5), [1.0, -1.0], **given)
+    got_BR = make_credit(name)(signals)
+    assert bool((got_BR[0] > 1).any())
+    assert_rows(got_BR[1:], [-1.0] * 5)
+    both_BR = make_credit(name, {"sign": "both"})(signals)
+    assert_rows(both_BR[1:], (-both_BR[0]).tolist())
 
 
 def test_gradient_boosts_the_most_sensitive_before_the_answer():
@@ -177,13 +199,14 @@ def test_progress_pays_each_segment_for_what_it_adds():
     assert scorer.cues == ["A:"]
 
 
-def test_attention_entropy_moves_from_anchors_to_open_tokens():
-    entropy_BR = row(0.1, 0.9, 0.2, 0.8, 0.5)
-    for trained, expected in ((0.0, [1.5, 1.0, 1.5, 1.0, 1.0]), (1.0, [1.0, 1.5, 1.0, 1.5, 1.0])):
-        signals = signals_of(5, received_BR=row(*[0.0] * 5), row_entropy_BR=entropy_BR, trained=trained)
-        assert_rows(make_credit("attention_entropy")(signals), expected)
-    half = signals_of(5, received_BR=row(*[0.0] * 5), row_entropy_BR=entropy_BR, trained=0.5)
-    assert_rows(make_credit("attention_entropy")(half), [1.5, 1.5, 1.0, 1.0, 1.0])
+def test_attention_entropy_moves_from_anchors_to_explorers():
+    entropy_BR = row(0.1, 0.9, 0.2, 0.8, 0.5)  # ranks 0, 1, 1/4, 3/4, 1/2
+    credit = make_credit("attention_entropy", {"strength": 0.4})
+    early = [1.4, 0.6, 1.2, 0.8, 1.0]
+    for trained, share in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, -1.0)):
+        signals = signals_of(5, row_entropy_BR=entropy_BR, trained=trained)
+        assert_rows(credit(signals), [1 + share * (weight - 1) for weight in early])
+    assert_rows(credit(signals_of(1, [3.0], row_entropy_BR=row(0.7))), [3.0])
 
 
 def test_confidence_pays_for_sure_right_answers_and_charges_for_sure_wrong_ones():
@@ -194,7 +217,7 @@ def test_confidence_pays_for_sure_right_answers_and_charges_for_sure_wrong_ones(
     mean = -0.4 / 3
     shaped = [1 + 0.5 * (0.6 - mean), -0.5 + 0.5 * (-0.2 - mean), -0.5 + 0.5 * (-0.8 - mean), 0.0]
     assert_rows(make_credit("confidence")(signals), *[[value] * 2 for value in shaped])
-    assert shaped[2] < -0.5 < shaped[1], "the sure error is blamed more, the unsure one less"
+    assert shaped[2] < shaped[1], "of two errors the surer one is blamed more"
 
 
 @pytest.mark.parametrize(("name", "need"), [("entropy", "logits"), ("local", "heads"), ("progress", "group")])
