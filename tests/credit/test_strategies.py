@@ -130,18 +130,28 @@ def test_gradient_boosts_the_most_sensitive_before_the_answer():
 
 
 def test_grail_blames_by_z_score_where_the_advantage_is_not_positive():
-    n = 7  # reasoning 0 1 2, the box's opening 3, inside 4, what follows 5 6
-    given = {"answer_BR": mark(n, 4).expand(2, -1), "reasoning_BR": mark(n, 0, 1, 2).expand(2, -1)}
-    before_BR = torch.tensor([[math.e, math.e**3, math.e**5, 99.0, 99.0, 99.0, 99.0]] * 2)
-    signals = signals_of(full_mask(n, n), [1.0, -1.0], **given, saliency_BR=before_BR, saliency_before_BR=before_BR)
-    z = math.sqrt(1.5)  # logs 1 3 5: mean 3, deviation sqrt(8 / 3)
-    blamed = [max(1 - z / 2, 0.5), 1.0, 1 + z / 2, 1.0, 5.0, 1.0, 1.0]
-    assert_rows(make_credit("grail")(signals), [1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0], [-x for x in blamed])
+    n = 7  # reasoning 0 1 2, the box's marker 3, inside 4, its closing brace 5, what follows 6
+    given = {"answer_BR": mark(n, 4), "whole_BR": mark(n, 3, 4, 5), "reasoning_BR": mark(n, 0, 1, 2)}
+    logs = [1.0, 3.0, 9.0, 5.0, 2.0, 2.0, 6.0]  # mean 4; squares 9 1 25 1 4 4 4 of 7
+    before_BR = torch.tensor([logs] * 2).exp()
+    given = {name: value.expand(2, -1) for name, value in given.items()}
+    signals = signals_of(full_mask(n, n), [1.0, -1.0], **given, saliency_before_BR=before_BR)
+    deviation = math.sqrt(48 / 7)
+    blamed = [max(1 + (x - 4) / deviation / 2, 0.5) for x in logs[:3]]
+    assert blamed[0] == 0.5 < 1 - 3 / (2 * deviation) + 0.08, "the lowest is clipped"
+    got_BR = make_credit("grail")(signals)
+    assert_rows(got_BR, [1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0], [-x for x in [*blamed, 1.0, 5.0, 1.0, 1.0]])
+
+
+def test_grail_counts_a_token_that_closes_the_box_as_its_end():
+    given = {"answer_BR": mark(4, 2, 3), "whole_BR": mark(4, 1, 2, 3), "reasoning_BR": mark(4, 0)}
+    signals = signals_of(4, **given, saliency_before_BR=row(1.0, 1.0, 1.0, 1.0))
+    assert_rows(make_credit("grail")(signals), [1.0, 1.0, 5.0, 1.0])
+    assert_rows(make_credit("grail", {"target": "answer"})(signals), [1.0, 1.0, 5.0, 5.0])
 
 
 def test_grail_without_a_box_is_plain_grpo():
-    given = {"answer_BR": mark(3), "reasoning_BR": mark(3)}
-    signals = signals_of(3, [-1.0], **given, saliency_BR=row(1.0, 2.0, 3.0), saliency_before_BR=row(1.0, 2.0, 3.0))
+    signals = signals_of(3, [-1.0], answer_BR=mark(3), saliency_before_BR=row(1.0, 2.0, 3.0))
     assert_rows(make_credit("grail")(signals), [-1.0] * 3)
 
 

@@ -47,6 +47,16 @@ def test_saliency_is_gradient_times_embedding(model):
             torch.testing.assert_close(before_BR[row, t - start + 1], expected.float(), rtol=1e-3, atol=1e-5)
 
 
+def test_saliency_is_of_logits_over_the_temperature(model):
+    sampled = sampled_batch()
+    answer_BR = locate_answers(tiny_tokenizer(), sampled)[0].answer_BR
+    _, warm_BR = read_saliency(LogitReader(model), sampled, answer_BR, temperature=2.0)
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight / 2)
+    _, expected_BR = read_saliency(LogitReader(model), sampled, answer_BR)
+    torch.testing.assert_close(warm_BR, expected_BR, rtol=1e-5, atol=1e-9)
+    assert warm_BR.abs().max() > 0
+
+
 def test_influence_is_the_derivative_of_the_divergence(model):
     sampled = sampled_batch([0])
     answers, _ = locate_answers(tiny_tokenizer(), sampled)
