@@ -115,6 +115,7 @@ def test_factors_whose_mean_is_promised(lengths, seed):
     soft_BR = make_credit("attention_entropy")(signals)
     for row, n in [(row, n) for row, n in enumerate(lengths) if n]:
         assert float(oar_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
+        assert (oar_BR[row][~signals.answer.reasoning_BR[row]] == 1).all()
         assert float(soft_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
     kept_BR = make_credit("entropy_8020")(signals)
     assert float(kept_BR[signals.mask_BR].mean()) == pytest.approx(1, abs=1e-5)

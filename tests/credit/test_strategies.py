@@ -156,13 +156,15 @@ def test_grail_without_a_box_is_plain_grpo():
 
 
 def test_oar_damps_below_the_quantile_and_raises_above_it():
-    # log1p(I) = 0 1 2 3 4 over the reasoning: x = 0, 1/4, 1/2, 3/4, 1; the 0.4 quantile, place 1.6 of 0..4, is 0.4
+    # log1p(I) = 0 1 2 3 4 over the reasoning: x = 0, 1/4, 1/2, 3/4, 1; the 0.25 quantile is 1/4, the 0.4 one 0.4
     influence = [math.expm1(k) for k in range(5)] + [50.0]
-    given = {"answer_BR": mark(6, 5), "reasoning_BR": mark(6, 0, 1, 2, 3, 4)}
+    given = {"answer_BR": mark(6, 5), "whole_BR": mark(6, 5), "reasoning_BR": mark(6, 0, 1, 2, 3, 4)}
     signals = signals_of(6, [2.0], **given, influence_BR=row(*influence))
-    raw = [0.1, 0.25 / 0.4, 1 + 2 * 0.1 / 0.6, 1 + 2 * 0.35 / 0.6, 3.0, 1.0]
-    mean = sum(raw) / 6
-    assert_rows(make_credit("oar")(signals), [2 * w / mean for w in raw])
+    readme = [0.1, 1.0, 1 + (1 / 4) / (3 / 4), 1 + (1 / 2) / (3 / 4), 2.0]
+    assert_rows(make_credit("oar")(signals), [*(2 * w * 5 / sum(readme) for w in readme), 2.0])
+    grail = [0.1, 0.25 / 0.4, 1 + 2 * 0.1 / 0.6, 1 + 2 * 0.35 / 0.6, 3.0]
+    assert_rows(make_credit("oar", {"variant": "grail"})(signals), [*(2 * w * 5 / sum(grail) for w in grail), 2.0])
+    assert make_credit("oar", {"variant": "grail", "beta": 0.5}).constants == (0.4, 0.5)
     flat = signals_of(6, [2.0], **given, influence_BR=row(*[1.0] * 6))
     assert_rows(make_credit("oar")(flat), [2.0] * 6)
 
