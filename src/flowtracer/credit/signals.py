@@ -43,6 +43,8 @@ class AnswerSignals:
 
     answer_BR: Bool[Tensor, "B R"]
     """The response's own final answer; none where it has none."""
+    whole_BR: Bool[Tensor, "B R"]
+    """The answer with what opens it, such as `<answer>`, and with the brace that closes it where it is a box."""
     reasoning_BR: Bool[Tensor, "B R"]
     """Tokens before the answer and before what opens it, such as a box; none where there is no answer."""
 
@@ -89,7 +91,10 @@ class LogitSignals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientSignals:
-    """How sensitive log p(own answer) is to the embeddings."""
+    """How sensitive log p(own answer), at the sampling temperature, is to the embeddings.
+
+    With the target "answer" that is the answer alone, with "box" the whole box, its marker and closing brace included.
+    """
 
     saliency_BR: Float[Tensor, "B R"]
     """Norm of embedding times gradient of -log p(own answer), at each token."""
