@@ -26,6 +26,7 @@ OPTIONS = "options.json"
 """What a folder was made with."""
 
 _LOCK = ".lock"
+_MEND = "delete that line, and run again"
 _HOLDER = ".lock.pid"  # beside it, because releases of filelock empty the lock's own file
 
 
@@ -177,9 +178,11 @@ class LineFile:
         try:
             parsed = json.loads(line)
         except ValueError as error:
-            raise FormatError(f"expected JSON in line {number} of {str(self.path)!r}, got {error}") from error
+            raise FormatError(f"expected JSON in line {number} of {str(self.path)!r}, got {error}; {_MEND}") from error
         if not isinstance(parsed, dict):
-            raise FormatError(f"expected an object in line {number} of {str(self.path)!r}, got {reprlib.repr(parsed)}")
+            raise FormatError(
+                f"expected an object in line {number} of {str(self.path)!r}, got {reprlib.repr(parsed)}; {_MEND}"
+            )
         return parsed
 
 
