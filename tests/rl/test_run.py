@@ -10,7 +10,9 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from flowtracer.cli import app
 from flowtracer.errors import InputError
 from flowtracer.rl.run import read_run_file, reward_function, train, training_arguments
 from flowtracer.tasks import TASKS, make_task
@@ -201,6 +203,10 @@ def test_a_run_that_is_done_says_so_and_takes_no_step(model, tmp_path, length):
     said = []
     assert train(read_run_file(write(tmp_path, text)), on_log=said.append, on_say=said.append) == final
     assert said == [f"done before, nothing is left to do: {final}"]
+    shown = CliRunner().invoke(app, ["train", str(write(tmp_path, text))])
+    assert shown.exit_code == 0
+    assert "done before, nothing is left to do" in shown.output
+    assert "0/?" not in shown.output
     # A kill between the last checkpoint and the final weights.
     (out / "finished.json").unlink()
     (final / "model.safetensors").unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -34,12 +33,9 @@ def train(
     from flowtracer.rl.run import train as run_training
 
     run = read_run_file(run_file)
-    bar = progress("training", None)
-    with contextlib.ExitStack() as shown:
+    with progress("training", None) as bar:
 
         def on_log(line: LogLine) -> None:
-            if not bar.live.is_started:  # a run that is done shows none
-                shown.enter_context(bar)
             bar.update(bar.task_ids[0], total=line["max_steps"], completed=line["step"])
             columns = [f"{label} {line[name]:.3f}" for name, label in TRAINING_COLUMNS.items() if name in line]
             if columns:
@@ -49,4 +45,5 @@ def train(
             console.print(Text(text), soft_wrap=True)
 
         final = run_training(run, on_log=on_log, on_say=on_say)
+        bar.update(bar.task_ids[0], visible=bar.tasks[0].total is not None)  # nothing of a run that was done before
     console.print(Text(f"model and log written to {final.parent}", style="dim"), soft_wrap=True)
