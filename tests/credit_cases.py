@@ -70,11 +70,11 @@ class TableScorer:
 
     def __init__(self, start_B: torch.Tensor, behind_BR: torch.Tensor) -> None:
         self.start_B, self.behind_BR = start_B, behind_BR
-        self.cues: list[str] = []
+        self.asked: list[tuple[str, str]] = []
 
-    def __call__(self, marks_BR: torch.Tensor, cue: str) -> tuple[torch.Tensor, torch.Tensor]:
-        self.cues.append(cue)
-        return self.start_B, torch.where(marks_BR, self.behind_BR, 0.0)
+    def __call__(self, marks_BR: torch.Tensor, cue: str, end: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+        self.asked.append((cue, end))
+        return self.start_B.log(), torch.where(marks_BR, self.behind_BR, 0.0).log()
 
 
 def random_signals(lengths: list[int], seed: int) -> Signals:

@@ -178,6 +178,7 @@ def test_a_signal_of_another_name_is_no_signal():
         ("oar", {"beta": -1.0}, "beta"),
         ("oar", {"variant": "paper"}, "variant among oar, grail"),
         ("likelihood_gain", {"weight": -0.5}, "weight"),
+        ("likelihood_gain", {"reward": "binary"}, "reward among given, likelihood"),
         ("progress", {"cuts_per_segment": 0}, "cuts_per_segment"),
         ("progress", {"weight": float("inf")}, "weight"),
         ("confidence", {"weight": float("nan")}, "weight"),

@@ -119,9 +119,10 @@ def test_factors_whose_mean_is_promised(lengths, seed):
         assert float(soft_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
     kept_BR = make_credit("entropy_8020")(signals)
     assert float(kept_BR[signals.mask_BR].mean()) == pytest.approx(1, abs=1e-5)
-    moved_BR = make_credit("likelihood_gain")(signals)
-    for row, n in [(row, n) for row, n in enumerate(lengths) if n]:
-        assert float(moved_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
+    credit = make_credit("likelihood_gain")
+    moved_BR, prefix_BR = credit(signals), credit.prefix(signals)
+    for row in prefix_BR.any(-1).nonzero().squeeze(-1).tolist():
+        assert float(moved_BR[row][prefix_BR[row]].mean()) == pytest.approx(1, abs=1e-5)
 
 
 @every_credit

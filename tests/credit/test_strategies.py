@@ -1,6 +1,7 @@
 """Each strategy on a case worked by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -181,12 +182,47 @@ def test_correlation_boosts_what_only_right_or_wrong_responses_hold():
 
 
 def test_likelihood_gain_moves_the_advantage_towards_what_serves_the_gold_answer():
-    # Centred: -1.5 -0.5 0.5 1.5, root mean square sqrt(5)/2; nothing is clipped beyond +-1 but the ends.
-    signals = signals_of(full_mask(4, 4), [2.0, -2.0], gain_BR=torch.tensor([[0.0, 1.0, 2.0, 3.0]] * 2))
+    # Tokens 0 to 3 lead up to the box's content, 4, and leave the loss behind it. Centred: -1.5 -0.5 0.5 1.5, root
+    # mean square sqrt(5)/2; nothing is clipped beyond +-1 but the ends.
+    given = {"answer_BR": mark(6, 4).expand(2, -1), "whole_BR": mark(6, 3, 4, 5).expand(2, -1)}
+    gain_BR = torch.tensor([[0.0, 1.0, 2.0, 3.0, 99.0, 99.0]] * 2)
+    signals = signals_of(full_mask(6, 6), [2.0, -2.0], **given, gain_BR=gain_BR)
     middle = 0.5 / (math.sqrt(5) / 2)
     omega = [-1.0, -middle, middle, 1.0]  # symmetric, so tau is 0
     got_BR = make_credit("likelihood_gain")(signals)
-    assert_rows(got_BR, [2 + 0.5 * 2 * w for w in omega], [-2 + 0.5 * 2 * w for w in omega])
+    assert_rows(got_BR, [2 + 0.5 * 2 * w for w in omega] + [0.0, 0.0], [-2 + 0.5 * 2 * w for w in omega] + [0.0, 0.0])
+    without = signals_of(4, [2.0], gain_BR=row(0.0, 1.0, 2.0, 3.0), answer_BR=mark(4))
+    assert_rows(make_credit("likelihood_gain")(without), [2 + 0.5 * 2 * w for w in omega])
+
+
+def test_likelihood_gain_is_scaled_over_all_processes():
+    gain_BR = torch.tensor([[0.0, 0.2], [0.0, 4.0]])
+    together = make_credit("likelihood_gain")(
+        signals_of(full_mask(2, 2), gain_BR=gain_BR, answer_BR=mark(2).expand(2, -1))
+    )
+    one = signals_of(2, gain_BR=gain_BR[:1], answer_BR=mark(2))
+    alone = make_credit("likelihood_gain")(one)
+    beside = torch.tensor([2 * 2.0**2, 2])  # squares and tokens of the other process
+    shared = make_credit("likelihood_gain")(replace(one, total=lambda own: own + beside))
+    torch.testing.assert_close(shared, together[:1])
+    assert not torch.allclose(alone, together[:1])
+
+
+def test_likelihood_gain_may_reward_the_likelihood_of_the_gold_answer():
+    given = {"answer_BR": torch.cat([mark(3, 2), mark(3, 2), mark(3)]), "groups_B": torch.tensor([0, 0, 0])}
+    behind_BR = torch.tensor([[0.0, math.exp(-2), 0.0], [0.0, math.exp(-10), 0.0], [0.0, 0.0, 0.0]])
+    scorer = TableScorer(torch.full((3,), 0.1), behind_BR)
+    signals = signals_of(full_mask(3, 3, 3), [9.0] * 3, **given, gain_BR=torch.zeros(3, 3), score=scorer)
+    got_BR = make_credit("likelihood_gain", {"reward": "likelihood"})(signals)
+    rewards = torch.tensor([-2.0, -10.0, -30.0])  # the last has no box
+    own = ((rewards - rewards.mean()) / (rewards.std() + 1e-4)).tolist()
+    assert_rows(got_BR, [own[0], own[0], 0.0], [own[1], own[1], 0.0], [own[2]] * 3)
+    assert scorer.asked == [("", "}")]
+    unknown = replace(
+        signals.readings, gold=replace(signals.readings.gold, score=TableScorer(torch.zeros(3), behind_BR))
+    )
+    got_BR = make_credit("likelihood_gain", {"reward": "likelihood"})(replace(signals, readings=unknown))
+    assert_rows(got_BR, [9.0, 9.0, 0.0], [9.0, 9.0, 0.0], [9.0] * 3)
 
 
 def test_the_clipped_gains_sum_to_nothing():
@@ -197,18 +233,32 @@ def test_the_clipped_gains_sum_to_nothing():
     assert_rows(omega_BR[1:], [0.0] * 5)
 
 
+def progress_signals(entropy_BR, scorer):
+    group = {"groups_B": torch.tensor([0]), "rewards_B": torch.tensor([1.0]), "baselines_B": torch.tensor([0.25])}
+    return signals_of(entropy_BR.shape[1], [9.0], entropy_BR=entropy_BR, score=scorer, **group)
+
+
 def test_progress_pays_each_segment_for_what_it_adds():
-    # Of ten tokens the top half by entropy are cut points: 0 2 4 6 8, and two of them close a segment.
-    entropy_BR = row(*[1.0, 0.0] * 5)
-    behind_BR = row(0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.7, 0.0, 0.0, 0.6)
+    # Of ten tokens the top half by entropy are cut points, 0 2 4 6 8: of 2.5 each two segments, with 3 and 2 of them.
+    behind_BR = row(0.0, 0.0, 0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.7)
     scorer = TableScorer(torch.tensor([0.1]), behind_BR)
-    group = {"token_ids_BR": mark(10).long(), "groups_B": torch.tensor([0])}
-    rewards = {"rewards_B": torch.tensor([1.0]), "baselines_B": torch.tensor([0.25])}
-    signals = signals_of(10, [9.0], entropy_BR=entropy_BR, log_prob_BR=entropy_BR, score=scorer, **group, **rewards)
-    credit = make_credit("progress", {"cut_share": 0.5, "cuts_per_segment": 2, "cue": "A:"})
-    gains = [0.1] * 3 + [0.5] * 4 + [-0.1] * 3  # segments end with tokens 2, 6 and 9
-    assert_rows(credit(signals), [0.75 + 1.2 * gain for gain in gains])
-    assert scorer.cues == ["A:"]
+    credit = make_credit("progress", {"cut_share": 0.5, "cuts_per_segment": 3, "cue": "A:"})
+    gains = [0.1] * 5 + [0.5] * 5  # segments end with tokens 4 and 9
+    assert_rows(credit(progress_signals(row(*[1.0, 0.0] * 5), scorer)), [0.75 + 1.2 * gain for gain in gains])
+    assert scorer.asked == [("A:", "")]
+
+
+@pytest.mark.parametrize(("points", "segments"), [(1, 1), (6, 2), (8, 2), (10, 2), (14, 4), (20, 5), (99, 5)])
+def test_progress_spreads_its_points_evenly_over_fewer_than_six_segments(points, segments):
+    entropy_BR = torch.zeros(1, 1000)
+    entropy_BR[0, torch.arange(points) * 10] = torch.arange(points) + 1.0
+    credit = make_credit("progress", {"cut_share": max(points - 1, 0.1) / 999})
+    segments_BR, ends_BR = credit.cut(progress_signals(entropy_BR, TableScorer(torch.zeros(1), entropy_BR)))
+    assert int(ends_BR.sum()) == segments == int(segments_BR.max()) + 1
+    counts = segments_BR[0, entropy_BR[0] > 0].bincount()
+    assert int(counts.max() - counts.min()) <= 1
+    assert bool(ends_BR[0, -1])
+    assert bool((segments_BR.diff() >= 0).all())
 
 
 def test_attention_entropy_moves_from_anchors_to_explorers():

@@ -166,6 +166,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             advantages_B=out["advantages"],
             seeds_B=seeds_B,
             trained=self.state.global_step / max(self.state.max_steps, 1),
+            total=functools.partial(self.accelerator.reduce, reduction="sum"),
             readings=readings,
         )
         advantages_BR = self.credit(signals)

@@ -17,6 +17,7 @@ import torch
 from flowtracer.credit.signals import AnswerSignals
 from flowtracer.signals.sampled import Sampled
 from flowtracer.text.answer import Miss, first_box, locate_answer, opening_of
+from flowtracer.text.encoding import without_end
 from flowtracer.text.offsets import token_offsets, tokens_overlapping
 from flowtracer.text.span import CharSpan, Span
 
@@ -52,12 +53,3 @@ def answer_in_response(tokenizer: Any, response_ids: Sequence[int], target: str 
     if answer is None or whole is None:
         return Miss.NO_ANSWER
     return Span(start=whole.start, stop=whole.stop), Span(start=answer.start, stop=answer.stop)
-
-
-def without_end(tokenizer: Any, ids: Sequence[int]) -> list[int]:
-    """Tokens of a response without those that end it, which are no part of its text."""
-    special = set(tokenizer.all_special_ids)
-    length = len(ids)
-    while length and ids[length - 1] in special:
-        length -= 1
-    return list(ids[:length])
