@@ -257,8 +257,8 @@ def test_progress_pays_reward_above_the_groups_mean_and_scored_progress(tmp_path
     torch.testing.assert_close(signals.group.rewards_B, rewards)
     torch.testing.assert_close(signals.group.baselines_B, rewards.mean().expand(4))
     assert signals.group.groups_B.tolist() == [0, 0, 0, 0]
-    segments_BR, ends_BR = credit.segments(signals)
-    start_B, behind_BR = signals.gold.score(ends_BR, credit.cue)
+    segments_BR, ends_BR = credit.cut(signals)
+    start_B, behind_BR = (log_p.exp() for log_p in signals.gold.score(ends_BR, credit.cue))
     for row in range(4):
         reached = [float(start_B[row]), *behind_BR[row][ends_BR[row]].tolist()]
         for t in signals.mask_BR[row].nonzero().squeeze(-1).tolist():

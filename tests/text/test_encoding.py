@@ -41,6 +41,8 @@ def test_prompts_are_encoded_as_the_template_has_them():
     tokenizer = tiny_tokenizer()
     assert tokenizer.decode(encode_prompt(tokenizer, MESSAGES)).endswith("3 + 4?<|end|>\n<|start|>assistant\n")
     assert tokenizer.decode(encode_prompt(tokenizer, OPENED)).endswith("assistant\nIt is"), "the response goes on"
+    begun = encode_prompt(tokenizer, MESSAGES, opening="\\boxed{7}\n")
+    assert tokenizer.decode(begun).endswith("<|start|>assistant\n\\boxed{7}\n")
     assert tokenizer.decode(encode_prompt(tokenizer, "3 + 4 =")) == "3 + 4 ="
 
 

@@ -232,7 +232,10 @@ class SignalReader:
         self, readings: Readings, sampled: Sampled, answer: AnswerSignals, seeds_B: tuple[int, ...]
     ) -> Readings:
         if "gradient" in self.needs:
-            here_BR, before_BR = read_saliency(self._logits, sampled, answer.answer_BR, rows_per_forward=self._size)
+            marked_BR = answer.whole_BR if self._reads.target == "box" else answer.answer_BR
+            here_BR, before_BR = read_saliency(
+                self._logits, sampled, marked_BR, temperature=self._temperature, rows_per_forward=self._size
+            )
             readings = replace(readings, gradient=GradientSignals(saliency_BR=here_BR, saliency_before_BR=before_BR))
         if "perturbation" in self.needs:
             influence_BR = read_influence(

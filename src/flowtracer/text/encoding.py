@@ -74,16 +74,18 @@ def prompt_text(
 
 
 def encode_prompt(
-    tokenizer: Any, prompt: str | Messages, template_options: Mapping[str, Any] | None = None
+    tokenizer: Any, prompt: str | Messages, template_options: Mapping[str, Any] | None = None, *, opening: str = ""
 ) -> list[int]:
-    """Token ids of a prompt alone, as a model gets them that is to respond; a template brings its own special tokens.
+    """Token ids of a prompt, as a model gets them that is to respond; a template brings its own special tokens.
+
+    With `opening`, also of what the response is made to begin with.
 
     Raises:
         InputError: Messages, and a tokenizer without a chat template.
         TraceError: Messages that the template does not take.
     """
     text, templated = prompt_text(tokenizer, prompt, template_options)
-    return list(tokenizer(text, add_special_tokens=not templated)["input_ids"])
+    return list(tokenizer(text + opening, add_special_tokens=not templated)["input_ids"])
 
 
 def encode_rollout(tokenizer: Any, prompt: str | Messages, response: str) -> EncodedText:

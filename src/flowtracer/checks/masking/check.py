@@ -148,7 +148,7 @@ class MaskingCheck:
             TraceError: It has no answer, no reasoning before it, or a strategy has nothing to say about it.
         """
         item = self._prepare(rollout)
-        seed = zlib.crc32(rollout.id.encode(), self._seed & 0xFFFFFFFF)
+        seed = zlib.crc32(rollout.digest.encode(), self._seed & 0xFFFFFFFF)  # of what it says, wherever it stands
         question = item.question
         candidates_N = np.arange(len(item.reasoning))
         scores = self._scores(item, seed)
