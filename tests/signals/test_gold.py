@@ -5,7 +5,7 @@ import torch
 
 from flowtracer.errors import InputError
 from flowtracer.model.logits import LogitReader
-from flowtracer.signals.gold import ASKING, GIVING, PrefixScorer, encode_prompt, packs_truly, read_gain, reveal
+from flowtracer.signals.gold import ASKING, GIVING, PrefixScorer, packs_truly, read_gain, reveal
 from flowtracer.signals.logits import token_logits
 from sampling import PROMPTS, sampled_batch, sequence
 from tiny import tiny_model, tiny_tokenizer
@@ -25,17 +25,6 @@ def test_the_answer_is_revealed_in_the_words_of_the_source():
     assert reveal("3 + 4 =", "7")[0] == f"{GIVING}\n3 + 4 ="
     with pytest.raises(InputError, match="user message"):
         reveal([{"role": "system", "content": "x"}], "7")
-
-
-def test_prompts_are_encoded_as_the_template_has_them():
-    tokenizer = tiny_tokenizer()
-    messages = [{"role": "user", "content": "3 + 4?"}]
-    assert tokenizer.decode(encode_prompt(tokenizer, messages)).endswith("3 + 4?<|end|>\n<|start|>assistant\n")
-    opened = [*messages, {"role": "assistant", "content": "It is"}]
-    assert tokenizer.decode(encode_prompt(tokenizer, opened)).endswith("assistant\nIt is")
-    begun = encode_prompt(tokenizer, messages, opening="\\boxed{7}\n")
-    assert tokenizer.decode(begun).endswith("<|start|>assistant\n\\boxed{7}\n")
-    assert tokenizer.decode(encode_prompt(tokenizer, "3 + 4 =")) == "3 + 4 ="
 
 
 def test_gain_is_the_difference_of_two_log_probabilities():

@@ -27,7 +27,7 @@ from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.signals.logits import token_logits
 from flowtracer.signals.sampled import Prompt, Sampled
-from flowtracer.text.encoding import without_end
+from flowtracer.text.encoding import encode_prompt, without_end
 
 ASKING = r"Please reason step by step, and put your final answer within \boxed{}."
 """How the source asks; it gives way to `GIVING` where a prompt ends in it."""
@@ -56,24 +56,6 @@ def reveal(prompt: Prompt, gold: str) -> tuple[Prompt, str]:
         raise InputError("expected a user message of text to reveal the gold answer in, got none")
     told["content"] = f"{told['content'].removesuffix(ASKING).rstrip()}\n{GIVING}"
     return messages, opening
-
-
-def encode_prompt(
-    tokenizer: Any, prompt: Prompt, template_options: Mapping[str, Any] | None = None, *, opening: str = ""
-) -> list[int]:
-    """Token ids of a prompt as a trainer would send it, and of what the response is made to begin with."""
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt + opening)["input_ids"])
-    messages = [dict(message) for message in prompt]
-    continues = messages[-1]["role"] == "assistant"
-    text = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=not continues,
-        continue_final_message=continues,
-        **(template_options or {}),
-    )
-    return list(tokenizer(text + opening, add_special_tokens=False)["input_ids"])
 
 
 def read_gain(
