@@ -45,10 +45,20 @@ def test_gain_is_the_difference_of_two_log_probabilities():
         torch.testing.assert_close(gain_BR[row, : len(response_R)], expected_R, rtol=1e-3, atol=1e-4)
 
 
+def test_an_empty_gold_answer_is_certain():
+    sampled = sampled_batch([0], golds=[""])
+    start_B, behind_BR = PrefixScorer(LogitReader(tiny_model()), tiny_tokenizer(), sampled)(
+        sampled.response_mask_BR.bool(), ""
+    )
+    assert start_B.tolist() == [0]
+    assert not behind_BR.any()
+
+
 FAMILIES = [
     ("llama", {}, True),
     ("gpt2", {"n_positions": 512, "n_embd": 32, "n_layer": 4, "n_head": 4}, True),
     ("mistral", {"sliding_window": 6}, False),
+    ("gemma2", {"sliding_window": 6, "query_pre_attn_scalar": 8}, False),
 ]
 
 

@@ -33,15 +33,18 @@ from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
 from flowtracer.tasks import Task
 
+OF_BOXES = ("grail", "likelihood_gain")
+"""Strategies that look for a box unless told otherwise; nothing here is boxed."""
+
 
 def strategies_by_name(names: Iterable[str] | None = None) -> dict[str, Credit]:
-    """Strategies with their default options, all unless named; `grail` asks for the answer, as nothing here is boxed.
+    """Strategies with their default options, all unless named; those that ask for a box get the answer instead.
 
     Raises:
         InputError: A name that is none of a strategy.
     """
     chosen = CREDITS if names is None else list(names)
-    return {name: make_credit(name, {"target": "answer"} if name == "grail" else None) for name in chosen}
+    return {name: make_credit(name, {"target": "answer"} if name in OF_BOXES else None) for name in chosen}
 
 
 class StrategyJudge:
