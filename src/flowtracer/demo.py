@@ -26,6 +26,7 @@ from flowtracer.report.page.html import write_page
 from flowtracer.rl.run import LogLine, RunFile, read_run_file, train
 from flowtracer.tasks import Problem, Verdict, make_task
 from flowtracer.trace.compare import compare
+from flowtracer.trace.measures import hub_share
 from flowtracer.trace.trace import Rollout, Trace
 from flowtracer.tracing.tracer import Tracer
 
@@ -159,7 +160,7 @@ def _change(
     both = sorted(traced[0].keys() & traced[1].keys())
     if not both:
         return None
-    row = max(both, key=lambda row: _through_hubs(traced[1][row]))
+    row = max(both, key=lambda row: hub_share(traced[1][row]))
     traces = (traced[0][row], traced[1][row])
     for name, trace in zip(("before", "after"), traces, strict=True):
         trace.save(out / f"{name}.safetensors")
@@ -170,7 +171,3 @@ def _change(
         traces=traces,
         page=write_page(out / "before_and_after.html", comparison_page(compare(*traces))),
     )
-
-
-def _through_hubs(trace: Trace) -> float:
-    return trace.share_through([hub.token for hub in trace.hubs()])

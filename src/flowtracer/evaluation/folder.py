@@ -23,7 +23,7 @@ from typing import Any
 from flowtracer.evaluation.base import Answered, Grade
 from flowtracer.evaluation.loading import Suite
 from flowtracer.evaluation.pool import GradingPool
-from flowtracer.evaluation.summary import Result, summarise
+from flowtracer.evaluation.summary import BenchmarkResult, summarise
 from flowtracer.folders import LineFile, as_lines, claim, digest, write_atomically
 from flowtracer.model.generate import Reply, Sampling, draw_name, sample
 from flowtracer.tasks import Problem, Task
@@ -106,7 +106,7 @@ class EvaluationFolder:
 
     def result(
         self, suite: Suite, draws: Iterable[Draw], labels: Mapping[tuple[str, int], bool] | None = None
-    ) -> Result:
+    ) -> BenchmarkResult:
         """What the folder says about these responses."""
         lines, known = LineFile(self._file(suite.name)).by("key"), labels or {}
         wanted = [
@@ -116,7 +116,7 @@ class EvaluationFolder:
         ]
         return summarise(suite.name, wanted, [item.reason for item in suite.skipped])
 
-    def write_summary(self, results: Sequence[Result]) -> None:
+    def write_summary(self, results: Sequence[BenchmarkResult]) -> None:
         """Write the table as data."""
         content = [asdict(result) for result in results]
         write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")

@@ -2,12 +2,11 @@
 
 import json
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import pytest
 import torch
 
-from flowtracer.checks.masking import MaskingCheck, MaskingFolder, first_number, same_answer, summarise
+from flowtracer.checks.masking import MaskingCheck, MaskingFolder, summarise
 from flowtracer.credit import Signals
 from flowtracer.errors import FormatError, InputError, TraceError
 from flowtracer.trace.trace import Rollout, Skipped
@@ -128,6 +127,42 @@ def test_what_cannot_be_checked_is_named(reader, response, reason):
     assert caught.value.reason == reason
 
 
+def test_a_rollout_beyond_the_models_context_is_named(reader):
+    model, _ = reader
+    check = check_of(reader)
+    room = model.config.max_position_embeddings
+    with pytest.raises(TraceError, match=f"at most {room} tokens") as caught:
+        check.check(Rollout(prompt=PROMPT, response="Add 3. " * room + "\nThe answer is 7."))
+    assert caught.value.reason == "too_long"
+    long = Rollout(prompt=PROMPT, response="Add 3. " * 30_000 + "\nThe answer is 7.")  # 200 KB, at once
+    with pytest.raises(TraceError, match="at most"):
+        check.check(long)
+
+
+def test_strategies_that_read_the_same_share_its_forwards(reader):
+    model, tokenizer = reader
+
+    def forwards(*names):
+        check = MaskingCheck(model, tokenizer, by=names, shares=(0.2,), curves=False)
+        check.check(rollout(5))  # proofs of the capture run once
+        ran = []
+        hook = model.model.layers[0].register_forward_pre_hook(lambda *_: ran.append(1))
+        scores = check._scores(check._prepare(rollout(5)), 0)
+        hook.remove()
+        assert list(scores) == list(names)
+        return len(ran), scores
+
+    attention, alone = forwards("attention")
+    both, shared = forwards("attention", "attention_entropy", "position")
+    assert both == attention == 1
+    assert (shared["attention"] == alone["attention"]).all()
+    assert forwards("local", "global")[0] == forwards("local")[0] == 1
+    mixed, scores = forwards("flow", "attention")
+    assert mixed == 1
+    assert scores["attention"] == pytest.approx(alone["attention"])
+    assert scores["flow"] == pytest.approx(forwards("flow")[1]["flow"], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -196,18 +231,3 @@ def test_lines_that_two_processes_wrote_are_refused(reader, tmp_path):
     lines.write_text(lines.read_text() * 2)
     with pytest.raises(FormatError, match="each key once"):
         checked(tmp_path, reader, [rollout(1)])
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("18", 18), ("$1,234.50 a day", Fraction("1234.5")), ("-3 or 4", -3), ("x = .5", Fraction(1, 2)), ("none", None)],
-)
-def test_first_number(text, number):
-    assert first_number(text) == number
-
-
-def test_same_answer():
-    assert same_answer("18.0", "$18", numeric=True)
-    assert not same_answer("18", "180", numeric=True)
-    assert same_answer("3 * 4", "3*4", numeric=False)
-    assert not same_answer("3 * 4", "3 + 4", numeric=False)

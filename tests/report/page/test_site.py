@@ -3,15 +3,13 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
 from flowtracer.errors import InputError
 from flowtracer.report.page import site as site_module
-from flowtracer.report.page.site import concentration, read_skipped, write_site
+from flowtracer.report.page.site import read_skipped, write_site
 from flowtracer.trace.trace import Skipped
 from made import made_trace, sums
-from traces import make_trace
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +40,6 @@ def names(page):
 def test_every_trace_has_its_page(site, traces):
     assert sorted(file.name for file in (site.parent / "pages").iterdir()) == [f"t{n}.html" for n in range(4)]
     assert traces[2].summary() in (site.parent / "pages" / "t2.html").read_text(encoding="utf-8")
-
-
-def test_concentration_is_the_share_of_the_top_tenth():
-    even = make_trace(flow=np.array([1.0, 0.5, 0.5, 1.0]))
-    assert concentration(even) == pytest.approx(0.5)  # one of two tokens is the least that a tenth can be
-    assert concentration(dataclasses.replace(even, flow=np.array([1.0, 1.0, 0.0, 1.0]))) == 1
-    assert concentration(dataclasses.replace(even, flow=np.array([1.0, 0.0, 0.0, 1.0]))) == 0
 
 
 def test_traces_of_the_same_name_do_not_overwrite_each_other(tmp_path, traces):

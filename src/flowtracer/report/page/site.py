@@ -18,19 +18,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flowtracer import __version__
 from flowtracer.errors import FormatError, InputError
 from flowtracer.folders import LineFile, as_lines, digest, write_atomically
 from flowtracer.report.page.html import one_line, render, trace_page, write_page
 from flowtracer.report.page.payload import pack
-from flowtracer.trace.compare import verdict
+from flowtracer.trace.measures import HUBS, concentration, hub_share, reward, verdict
 from flowtracer.trace.trace import Skipped, Trace, load_trace
 
-CONCENTRATED = 0.1
-"""Flow concentration is the share of the reasoning's flow that this share of its tokens carries."""
-_HUBS = 5
 # A page beside the index, from the disk or from a server.
 _FRAMES = "; frame-src 'self' file:"
 
@@ -115,32 +110,18 @@ def read_skipped(file: Path) -> list[Skipped]:
     return [Skipped(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def concentration(trace: Trace) -> float:
-    """Share of the reasoning's flow on the tenth of its tokens that carry most; 0.1 if all carry alike, 1 if few do."""
-    inside = trace.response.mask(len(trace)) & ~trace.answer.mask(len(trace))
-    flow = np.sort(trace.flow[inside])[::-1]
-    total = float(flow.sum())
-    return float(flow[: int(np.ceil(CONCENTRATED * len(flow)))].sum()) / total if total > 0 else 0.0
-
-
-def hub_share(trace: Trace) -> float:
-    """Share of the flow that passes the top hubs."""
-    return trace.share_through([hub.token for hub in trace.hubs(_HUBS)])
-
-
 def _row(name: str, trace: Trace) -> dict[str, Any]:
-    reward = trace.metadata.get("reward")
     return {
         "page": f"pages/{name}.html",
         "name": one_line(str(trace.metadata.get("id") or name)),
         "verdict": verdict(trace),
         "answer": trace.answer_text,
         "found": trace.answer_rule,
-        "reward": float(reward) if isinstance(reward, int | float) else None,
+        "reward": reward(trace),
         "tokens": len(trace),
         "concentration": concentration(trace),
         "hubs": hub_share(trace),
-        "words": [trace.label(hub.token) for hub in trace.hubs(_HUBS)],
+        "words": [trace.label(hub.token) for hub in trace.hubs(HUBS)],
     }
 
 
