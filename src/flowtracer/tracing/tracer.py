@@ -270,15 +270,12 @@ class Tracer:
         panels = within_budget(attention, self.memory_budget)
         shape = (panels.batch, panels.length)
         question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=panels.device)
-        steps_BT = torch.zeros(shape, dtype=torch.long, device=panels.device)
         spans = [item.step_spans() for item in batch]
         for row, item in enumerate(batch):
             question_BT[row, item.question.start : item.question.stop] = True
             answer_BT[row, item.sink.start : item.sink.stop] = True
-            for step, span in enumerate(spans[row]):
-                steps_BT[row, span.start : span.stop] = step
         solution = solve(panels, question_BT, answer_BT)
-        summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps_BT=steps_BT)
+        summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps=spans)
         edges = [summary.edges for summary in summaries]
         if self.heads_per_edge:
             # Maps of heads are what this pass reads, and torch's panels are small enough to hold them.
@@ -312,8 +309,6 @@ class Tracer:
             computed = torch.as_tensor(values).double().cpu().numpy()[: item.needed]
             return np.pad(computed, (0, len(item.text.token_ids) - len(computed)))
 
-        step_flow = summary.step_flow[: len(steps), : len(steps)]
-
         return Trace(
             text=item.text.text,
             token_ids=item.text.token_ids,
@@ -332,7 +327,8 @@ class Tracer:
             edges=summary.edges,
             **heads,
             step_spans=tuple(steps),
-            step_flow=np.pad(step_flow, (0, len(steps) - len(step_flow))),
+            step_edges=summary.step_edges,
+            step_within=summary.step_within,
             layers=self.reader.layers,
             model=model_name(self.model),
             at=self.at,

@@ -71,7 +71,7 @@ def pack_trace(trace: Trace, most_edges: int | None = None) -> str:
     headed = min(len(edges), HEADED_EDGES)
     starts, stops = utf16_offsets(trace)
     steps = np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2)
-    step_source, step_target, step_flow = _largest_exchanges(trace)
+    exchanged = trace.step_edges.top(STEP_EDGES)
     arrays = {
         "token_start": starts,
         "token_stop": stops,
@@ -85,9 +85,9 @@ def pack_trace(trace: Trace, most_edges: int | None = None) -> str:
         "step_start": steps[:, 0],
         "step_stop": steps[:, 1],
         "step_share": np.array([step.inflow for step in trace.steps()], dtype=np.float64),
-        "step_edge_source": step_source,
-        "step_edge_target": step_target,
-        "step_edge_flow": step_flow,
+        "step_edge_source": exchanged.source,
+        "step_edge_target": exchanged.target,
+        "step_edge_flow": exchanged.flow,
         "head_flow": trace.head_flow.ravel(),
         **_heads(trace, headed),
     }
@@ -167,15 +167,6 @@ def _shown_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         elif value is None or isinstance(value, bool | int | float):
             shown[name] = value
     return shown
-
-
-def _largest_exchanges(trace: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Source step, target step and flow of the largest flows between two different steps, largest first."""
-    exchanged = np.where(np.eye(len(trace.step_flow), dtype=bool), 0.0, trace.step_flow)
-    source, target = np.nonzero(exchanged)
-    flow = exchanged[source, target]
-    order = np.argsort(-flow, kind="stable")[:STEP_EDGES]
-    return source[order], target[order], flow[order]
 
 
 def _narrowest(values: np.ndarray) -> str:
