@@ -1,4 +1,4 @@
-"""A layer cut to some of its heads, sequences or tokens attends as those of the whole layer do, however it is masked."""
+"""A layer cut to some heads, sequences or tokens attends as those of the whole layer do, however it is masked."""
 
 import pytest
 import torch

@@ -24,6 +24,9 @@ from flowtracer.shapes import Float, ndarray
 from flowtracer.text.span import Span
 from flowtracer.trace.backbone import Edges
 
+MAX_EDGES = 100_000
+"""Largest edges of a sequence that are kept where nobody asks for another number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeSummary:

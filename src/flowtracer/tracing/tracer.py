@@ -23,6 +23,7 @@ from flowtracer.attention.panels import AttentionPanels
 from flowtracer.attention.shared_prefix import attention_panels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import EdgeSummary, HeadSummary, PanelSource, Solution, summarise_edges, summarise_heads
+from flowtracer.flow.edges import MAX_EDGES
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
 from flowtracer.model.load import load_model, model_name
@@ -65,7 +66,7 @@ class Tracer:
         *,
         at: str = "token",
         question: str = "prompt",
-        max_edges: int = 100_000,
+        max_edges: int = MAX_EDGES,
         heads_per_edge: int = 3,
         memory_budget: int = DENSE_BYTES,
     ) -> None:
