@@ -243,11 +243,11 @@ class Trace:
             errors.append(np.abs((leaving - self.flow)[inside]).max(initial=0))
         return float(max(errors))
 
-    def summary(self, hubs: int = 5) -> str:
-        """One sentence: what carried the answer."""
+    def summary(self, hubs: int = 5, paths: Sequence[TokenPath] | None = None) -> str:
+        """One sentence: what carried the answer; `paths` are the most probable ones, where they are known already."""
         found = self.hubs(hubs)
         answer = f"The answer {printable(self.answer_text)}"
-        paths = self.paths(1)
+        paths = self.paths(1) if paths is None else paths
         path = " → ".join(self.label(t) for t in paths[0].tokens) if paths else "none"
         if not found:
             return f"{answer} draws its flow straight from the prompt; strongest path: {path}."
