@@ -49,8 +49,8 @@ class Tracer:
         heads_per_edge: For how many heads a trace says what they give to each kept edge; 0 to look at no head, which
             saves one pass over the attention.
         memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout. A batch whose matrix
-            is larger is *streamed*: every pass computes its panels again, which takes up to twice as long (1.2 times
-            at 4,096 tokens on a CPU), and nothing of size T^2 is kept.
+            is larger is *streamed*: every pass computes its panels again, which takes up to twice as long, and
+            nothing of size T^2 is kept; docs/benchmarks.md has both.
 
     Raises:
         CaptureError: The model's attention cannot be read.
