@@ -115,7 +115,8 @@ def whole_section(result: dict[str, Any]) -> list[str]:
         f"`Tracer.trace` from text to `Trace`, flow between sentences and heads included, with a random model of "
         f"{shape['layers']} layers of width {shape['width']} and sentences of {result['step_tokens']} tokens. "
         "*Streamed* keeps nothing of size T x T and computes the panels of attention in every pass; *kept* computes "
-        "them once. MiB are the peak above the process at rest. Processor seconds leave out what else the machine did.",
+        "them once. MiB are the peak above the process at rest; a panel's scores take at most 32 MiB, however long the "
+        "text. Processor seconds leave out what else the machine did.",
         markdown(["tokens", "sentences", *header], map(cells, result["lengths"])),
         growth(result),
         machine(result),
