@@ -48,7 +48,7 @@ class Encoded:
         return [Span(start=int(a), stop=int(b)) for a, b in pairwise(bounds) if b > a]
 
 
-def encode_rollout(tokenizer: Any, rollout: Rollout, *, at: str, question: str, limit: int | None) -> Encoded:
+def prepare_rollout(tokenizer: Any, rollout: Rollout, *, at: str, question: str, limit: int | None) -> Encoded:
     """Encode a rollout and locate its parts.
 
     Args:

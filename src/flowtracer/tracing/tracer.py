@@ -31,7 +31,7 @@ from flowtracer.shapes import ndarray
 from flowtracer.text.encoding import Messages
 from flowtracer.text.span import Span
 from flowtracer.trace.trace import Rollout, Skipped, Trace, no_heads
-from flowtracer.tracing.encoded import Encoded, encode_rollout
+from flowtracer.tracing.encoded import Encoded, prepare_rollout
 
 
 class Tracer:
@@ -166,7 +166,7 @@ class Tracer:
 
     def _encode(self, rollout: Rollout) -> Encoded:
         limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        return encode_rollout(self.tokenizer, rollout, at=self.at, question=self.question, limit=limit)
+        return prepare_rollout(self.tokenizer, rollout, at=self.at, question=self.question, limit=limit)
 
     def _encode_or_skip(self, rollout: Rollout) -> Encoded | Skipped:
         try:
