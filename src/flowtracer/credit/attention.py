@@ -1,20 +1,20 @@
-"""Boost the tokens that later tokens look at: the flow paper's attention baseline (arXiv 2606.10646).
+"""Boost the tokens that later tokens look at: inspired by a baseline of arXiv 2606.10646.
 
 Score: `sum_{t>s} W[t,s]` over the later tokens `t` of the response, `W` the attention averaged over all heads of
-the middle layers, as flow reads it. The paper reports a "max attention score" without its formula; the sum over the
-response's own later tokens is our choice. It is what flow is without its direction: a token counts that much is
-looked at, whether or not that reaches the answer.
+the middle layers, as flow reads it. The paper reports a "max attention score", a maximum somewhere, without its
+formula; ours is a sum, over the response's own later tokens, and inspired by that baseline only. It is what flow is
+without its direction: a token counts that much is looked at, whether or not that reaches the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 
@@ -23,9 +23,12 @@ class AttentionCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by attention received; `layers` as of flow."""
 
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+
+    @property
+    def reads(self) -> Reads:
+        """Attention."""
+        return Reads(needs={"attention"}, layers=self.layers)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Attention received from later response tokens."""
-        received_BR, _ = signals.need("attention")
-        return received_BR
+        return signals.attention.received_BR

@@ -1,24 +1,25 @@
-"""Boost the tokens whose presence goes with success within the group: inspired by the flow paper's correlation row.
+"""Boost the tokens whose presence goes with success within the group: ours, by the name of a baseline.
 
 Score of a token with vocabulary id `v`: `|corr_g(c_g(v), r_g)|`, the correlation, over the responses `g` of the same
 group, of whether `g` contains `v` with its reward. A token that all responses share, or that right and wrong ones
 contain alike, scores 0; one that only right or only wrong ones contain scores high, and the sign of the advantage
 says which it is.
 
-Source: arXiv 2606.10646 reports a correlation baseline (37.4 against 39.6 for random) without its formula, so the
-signal, presence of the token itself, is our own choice, and so is the absolute value. The group is what of it is on
+Source: arXiv 2606.10646 reports a correlation baseline (37.4 against 39.6 for random) without its formula; notes gloss
+it as mutual dependence between tokens, a signal of the response itself. This is another one, inspired by its name at
+best: presence of the token in the group is our own choice, and so is the absolute value. The group is what of it is on
 this process. A group whose responses are all equally good gets plain GRPO, which leaves it no advantage anyway.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float, Int
 
 
@@ -26,11 +27,14 @@ from flowtracer.shapes import Bool, Float, Int
 class CorrelationCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by correlation with success."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"group"})
+    @property
+    def reads(self) -> Reads:
+        """The group."""
+        return Reads(needs={"group"})
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Correlation of each token's presence with reward, without its sign."""
-        ids_BR, groups_B, rewards_B, _ = signals.need("group")
+        ids_BR, groups_B, rewards_B = signals.group.token_ids_BR, signals.group.groups_B, signals.group.rewards_B
         scores_BR = rewards_B.new_zeros(ids_BR.shape, dtype=torch.float32)
         for group in groups_B.unique():
             rows = (groups_B == group).nonzero().squeeze(-1)
@@ -39,7 +43,7 @@ class CorrelationCredit(BoostCredit):
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
         """Responses of groups with different rewards."""
-        _, groups_B, rewards_B, _ = signals.need("group")
+        groups_B, rewards_B = signals.group.groups_B, signals.group.rewards_B
         same_BB = groups_B[:, None] == groups_B
         return (same_BB & (rewards_B[:, None] != rewards_B)).any(-1)
 

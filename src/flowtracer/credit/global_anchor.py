@@ -4,19 +4,22 @@
 2. Score: `FAI_s`, the mean of `A_glob[t,s]` over the response's tokens `t` in `s + 10 .. s + 100`, `A_glob` the heads'
    mean: the future attention influence of token `s`.
 
-Steps, constants and defaults are the source's (its first version averaged to `s + 50`). Our own choices where it is
-silent: heads are ranked for each response by itself; the last ten tokens, which nothing that far looks at, score 0.
+3. Only where the advantage is not negative (`sign = "positive"`).
+
+Steps, constants and defaults are in the source's text (its first version averaged to `s + 50`). Our own choices where
+it is silent: heads are ranked for each response by itself; the last ten tokens, which nothing that far looks at, score
+0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 
@@ -24,10 +27,14 @@ from flowtracer.shapes import Float
 class GlobalCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by future attention influence."""
 
+    sign: str = "positive"
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"heads"})
+
+    @property
+    def reads(self) -> Reads:
+        """Heads."""
+        return Reads(needs={"heads"}, layers=self.layers)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Future attention influence."""
-        _, influence_BR = signals.need("heads")
-        return influence_BR
+        return signals.heads.future_attention_BR

@@ -4,19 +4,22 @@
 2. `WAAD_t = sum_s A_loc[t,s] min(t - s, 10)`, `A_loc` their mean.
 3. Score: `|WAAD_t - WAAD_{t+1}|`, large where a new chunk opens.
 
-Steps, constants and defaults are the source's. Our own choices where it is silent: heads are ranked for each response
-by itself, over all its rows, so that the batch does not matter; the last token, which has no next one, scores 0.
+4. Only where the advantage is not negative (`sign = "positive"`).
+
+Steps, constants and defaults are in the source's text. Our own choices where it is silent: heads are ranked for each
+response by itself, over all its rows, so that the batch does not matter; the last token, which has no next one, scores
+0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float
 
 
@@ -24,12 +27,17 @@ from flowtracer.shapes import Bool, Float
 class LocalCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by the step of WAAD."""
 
+    sign: str = "positive"
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"heads"})
+
+    @property
+    def reads(self) -> Reads:
+        """Heads."""
+        return Reads(needs={"heads"}, layers=self.layers)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Step of WAAD to the next token."""
-        distance_BR, _ = signals.need("heads")
+        distance_BR = signals.heads.local_distance_BR
         return step_to_next(distance_BR, signals.mask_BR)
 
 

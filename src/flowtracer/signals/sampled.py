@@ -17,10 +17,10 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class Few:
     """A few sequences of a batch, without the columns that nobody reads."""
 
-    rows: Int[Tensor, " B"]
+    numbers: Int[Tensor, " B"]
     """Their numbers in the batch."""
     ids_BT: Int[Tensor, "B T"]
     mask_BT: Int[Tensor, "B T"]
@@ -46,10 +46,10 @@ class Rows:
     def part(self, layers: Sequence[LayerAttention], first: int = 0) -> list[LayerAttention]:
         """These sequences out of layers over the whole batch, or over the piece of it that begins at number `first`."""
         # Where all are there and in order, nothing needs to be copied.
-        whole = len(self.rows) == len(layers[0].query_BHTD)
+        whole = len(self.numbers) == len(layers[0].query_BHTD)
         columns = self.cut, self.cut + self.ids_BT.shape[1]
         return [
-            layer.part(slice(None) if whole else (self.rows - first).to(layer.query_BHTD.device), *columns)
+            layer.part(slice(None) if whole else (self.numbers - first).to(layer.query_BHTD.device), *columns)
             for layer in layers  # which may lie on several GPUs
         ]
 
@@ -58,9 +58,9 @@ class Rows:
 class Sampled:
     """A batch of prompts and responses as token ids."""
 
-    prompt_ids_BP: Int[Tensor, "B L"]
+    prompt_ids_BP: Int[Tensor, "B P"]
     """Padded on the left."""
-    prompt_mask_BP: Int[Tensor, "B L"]
+    prompt_mask_BP: Int[Tensor, "B P"]
     response_ids_BR: Int[Tensor, "B R"]
     """Padded on the right."""
     response_mask_BR: Int[Tensor, "B R"]
@@ -68,6 +68,34 @@ class Sampled:
     """The prompts before they became tokens, where a strategy asks for the gold answer."""
     golds: Sequence[str | None] | None = None
     """The right answer of each, where it is known."""
+
+    @classmethod
+    def padded(
+        cls,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        device: torch.device | str = "cpu",
+        *,
+        pad: int = 0,
+        prompts: Sequence[Prompt] | None = None,
+        golds: Sequence[str | None] | None = None,
+    ) -> Sampled:
+        """Pairs of prompt and response ids as one batch: prompts padded on the left, responses on the right."""
+        longest_prompt, longest_response = (max(len(pair[part]) for pair in pairs) for part in (0, 1))
+        prompt_BP, response_BR = (torch.full((len(pairs), n), pad) for n in (longest_prompt, longest_response))
+        prompt_mask_BP, response_mask_BR = torch.zeros_like(prompt_BP), torch.zeros_like(response_BR)
+        for row, (prompt, response) in enumerate(pairs):
+            left = longest_prompt - len(prompt)
+            prompt_BP[row, left:], prompt_mask_BP[row, left:] = torch.tensor(prompt, dtype=torch.long), 1
+            response_BR[row, : len(response)] = torch.tensor(response, dtype=torch.long)
+            response_mask_BR[row, : len(response)] = 1
+        return cls(
+            prompt_ids_BP=prompt_BP.to(device),
+            prompt_mask_BP=prompt_mask_BP.to(device),
+            response_ids_BR=response_BR.to(device),
+            response_mask_BR=response_mask_BR.to(device),
+            prompts=prompts,
+            golds=golds,
+        )
 
     def __len__(self) -> int:
         return len(self.response_ids_BR)
@@ -86,14 +114,14 @@ class Sampled:
         """Tokens of each response."""
         return [int(n) for n in self.response_mask_BR.sum(-1).tolist()]
 
-    def rows(self, rows: Int[Tensor, " B"], stop: int | None = None) -> Rows:
+    def few(self, numbers: Int[Tensor, " B"], stop: int | None = None) -> Few:
         """Some of the sequences, up to column `stop` of the response."""
-        ids_BT = torch.cat([self.prompt_ids_BP[rows], self.response_ids_BR[rows, :stop]], 1)
-        mask_BT = torch.cat([self.prompt_mask_BP[rows], self.response_mask_BR[rows, :stop]], 1)
+        ids_BT = torch.cat([self.prompt_ids_BP[numbers], self.response_ids_BR[numbers, :stop]], 1)
+        mask_BT = torch.cat([self.prompt_mask_BP[numbers], self.response_mask_BR[numbers, :stop]], 1)
         # Columns that hold only padding cost attention and say nothing.
         cut = int(mask_BT.any(0).nonzero()[0])
         first = self.prompt_ids_BP.shape[1] - cut
-        return Rows(rows=rows, ids_BT=ids_BT[:, cut:], mask_BT=mask_BT[:, cut:], first=first, cut=cut)
+        return Few(numbers=numbers, ids_BT=ids_BT[:, cut:], mask_BT=mask_BT[:, cut:], first=first, cut=cut)
 
     def slices(self, size: int, chosen: Int[Tensor, " B"] | None = None) -> Iterator[Int[Tensor, " N"]]:
         """Numbers of the sequences, or of the chosen ones, `size` at a time."""

@@ -8,18 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.attention.shared_prefix import attention_panels
+from flowtracer.credit.signals import FlowSignals, Readings
 from flowtracer.flow.solve import solve, within_budget
 from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Bool
 from flowtracer.signals.passes import Pending
-from flowtracer.signals.sampled import Rows, Sampled
+from flowtracer.signals.sampled import Few, Sampled
 
 
 class PendingFlow(Pending):
@@ -42,10 +43,10 @@ class PendingFlow(Pending):
         self._throughput_BR = torch.zeros(answer_BR.shape, device=sampled.device)
         self._traced_B = torch.zeros(len(sampled), dtype=torch.bool, device=sampled.device)
 
-    def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+    def score(self, few: Few, layers: Sequence[LayerAttention]) -> None:
         """Solve for a few sequences."""
         stop = few.ids_BT.shape[1] - few.first
-        sink_BT = torch.nn.functional.pad(self._answer_BR[few.rows, :stop], (few.first, 0))
+        sink_BT = torch.nn.functional.pad(self._answer_BR[few.numbers, :stop], (few.first, 0))
         if not bool(sink_BT.any()):  # read only to keep step with other processes
             return
         if self._at == "prediction":
@@ -56,9 +57,9 @@ class PendingFlow(Pending):
         valid_B = solution.finite_B & solution.connected_B
         found_BR = torch.where(valid_B[:, None], solution.throughput_BT, 0.0)[:, few.first :]
         device = self.sampled.device
-        self._throughput_BR[few.rows, :stop] = found_BR.float().to(device)
-        self._traced_B[few.rows] = valid_B.to(device)
+        self._throughput_BR[few.numbers, :stop] = found_BR.float().to(device)
+        self._traced_B[few.numbers] = valid_B.to(device)
 
-    def fields(self) -> dict[str, Any]:
+    def add_to(self, readings: Readings) -> Readings:
         """Throughput, and which responses were traced."""
-        return {"throughput_BR": self._throughput_BR, "traced_B": self._traced_B}
+        return replace(readings, flow=FlowSignals(throughput_BR=self._throughput_BR, traced_B=self._traced_B))

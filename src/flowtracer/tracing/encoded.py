@@ -11,7 +11,7 @@ import numpy as np
 from flowtracer.errors import InputError, TraceError
 from flowtracer.shapes import ndarray
 from flowtracer.text.answer import Answer, Miss, locate_answer
-from flowtracer.text.encoding import EncodedText, Messages, encode_sampled, encode_text, is_unicode, prompt_text
+from flowtracer.text.encoding import EncodedText, Messages, encode_rollout, encode_sampled
 from flowtracer.text.offsets import tokens_overlapping
 from flowtracer.text.span import CharSpan, Span
 from flowtracer.text.steps import split_steps
@@ -62,7 +62,10 @@ def prepare_rollout(tokenizer: Any, rollout: Rollout, *, at: str, question: str,
         TraceError: This rollout cannot be traced; `.reason` names why.
         InputError: `question="user"` and a prompt that is no list of messages.
     """
-    text = _encode(tokenizer, rollout)
+    if rollout.token_ids is None:
+        text = encode_rollout(tokenizer, rollout.prompt, rollout.response)
+    else:
+        text = encode_sampled(tokenizer, *rollout.token_ids)
     shift, first = text.response_start, text.first_response_token
     found = locate_answer(text.text[shift : text.response_stop], rollout.answer)
     if isinstance(found, Miss):
@@ -88,18 +91,6 @@ def prepare_rollout(tokenizer: Any, rollout: Rollout, *, at: str, question: str,
             "shorten the prompt or the response",
         )
     return encoded
-
-
-def _encode(tokenizer: Any, rollout: Rollout) -> EncodedText:
-    if rollout.token_ids is not None:
-        return encode_sampled(tokenizer, *rollout.token_ids)
-    asked, templated = prompt_text(tokenizer, rollout.prompt)
-    if not is_unicode(asked + rollout.response):
-        raise TraceError(
-            "invalid_unicode",
-            "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
-        )
-    return encode_text(tokenizer, asked, rollout.response, special_tokens=not templated)
 
 
 def _user_span(prompt: str | Messages, text: EncodedText) -> Span:

@@ -26,6 +26,7 @@ from flowtracer.flow import EdgeSummary, HeadSummary, PanelSource, Solution, sum
 from flowtracer.flow.edges import MAX_EDGES
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
+from flowtracer.model.forward import context_length
 from flowtracer.model.load import load_model, model_name
 from flowtracer.shapes import ndarray
 from flowtracer.text.encoding import Messages
@@ -165,7 +166,7 @@ class Tracer:
         return self._encode(rollout).needed
 
     def _encode(self, rollout: Rollout) -> Encoded:
-        limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        limit = context_length(self.model)
         return prepare_rollout(self.tokenizer, rollout, at=self.at, question=self.question, limit=limit)
 
     def _encode_or_skip(self, rollout: Rollout) -> Encoded | Skipped:

@@ -19,10 +19,10 @@ from flowtracer.errors import InputError
 from flowtracer.model.forward import evaluating
 from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, ndarray
-from flowtracer.signals.sampled import Prompt, Sampled
+from flowtracer.signals.sampled import Sampled
 from flowtracer.tasks import Problem, WorkedTask
 from flowtracer.text.answer import Answer, locate_answer
-from flowtracer.text.encoding import encode_text, prompt_text
+from flowtracer.text.encoding import encode_rollout
 from flowtracer.text.span import CharSpan
 
 
@@ -61,9 +61,8 @@ def work_case(tokenizer: Any, task: WorkedTask, problem: Problem, *, seed: int =
     found = locate_answer(worked.text)
     if not isinstance(found, Answer):
         raise InputError(f"{problem.id}: expected a worked response with an answer, got {found.message}")
-    asked, templated = prompt_text(tokenizer, problem.prompt)
-    encoded = encode_text(tokenizer, asked, worked.text, special_tokens=not templated)
-    first = int(np.argmax(encoded.offsets[:, 1] > encoded.response_start))
+    encoded = encode_rollout(tokenizer, problem.prompt, worked.text)
+    first = encoded.first_response_token
     offsets = encoded.offsets[first:] - encoded.response_start
     ids = [int(token) for token in encoded.token_ids]
     return Case(
@@ -78,40 +77,14 @@ def work_case(tokenizer: Any, task: WorkedTask, problem: Problem, *, seed: int =
     )
 
 
-def pack(
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-    device: torch.device,
-    *,
-    prompts: Sequence[Prompt] | None = None,
-    golds: Sequence[str | None] | None = None,
-) -> Sampled:
-    """Pairs of prompt and response ids as one batch."""
-    longest_prompt, longest_response = (max(len(row[part]) for row in rows) for part in (0, 1))
-    prompt_BP, prompt_mask_BP = torch.zeros(2, len(rows), longest_prompt, dtype=torch.long)
-    response_BR, response_mask_BR = torch.zeros(2, len(rows), longest_response, dtype=torch.long)
-    for row, (prompt, response) in enumerate(rows):
-        left = longest_prompt - len(prompt)
-        prompt_BP[row, left:], prompt_mask_BP[row, left:] = torch.tensor(prompt), 1
-        response_BR[row, : len(response)] = torch.tensor(response, dtype=torch.long)
-        response_mask_BR[row, : len(response)] = 1
-    return Sampled(
-        prompt_ids_BP=prompt_BP.to(device),
-        prompt_mask_BP=prompt_mask_BP.to(device),
-        response_ids_BR=response_BR.to(device),
-        response_mask_BR=response_mask_BR.to(device),
-        prompts=prompts,
-        golds=golds,
-    )
-
-
 def concluded(reader: LogitReader, cases: Sequence[Case], *, rows_per_forward: int = 16) -> list[Case]:
     """The cases whose answer the model gives, each of its tokens behind all before it."""
     if not cases:
         return []
-    sampled = pack([(case.prompt_ids, case.response_ids) for case in cases], reader.model.device)
+    sampled = Sampled.padded([(case.prompt_ids, case.response_ids) for case in cases], reader.model.device)
     right: list[Case] = []
     for rows in sampled.slices(rows_per_forward):
-        few = sampled.rows(rows)
+        few = sampled.few(rows)
         target_BT = torch.zeros(few.ids_BT.shape, dtype=torch.bool, device=sampled.device)
         for place, row in enumerate(rows.tolist()):
             answer_R = torch.from_numpy(cases[row].answer_R)
