@@ -141,6 +141,10 @@ class TraceFolder:
         """Trace files, in the order of their rollouts."""
         return sorted(self.traces.glob("*.safetensors"))
 
+    def unused(self) -> list[Path]:
+        """Files of traces that are of none of the rollouts; they may be deleted."""
+        return sorted(self.traces.glob("*.unused"))
+
     def summarise(self) -> Summary:
         """Rebuild the token table and the summary from the traces on disk."""
         skipped = Counter(line["reason"] for line in self._skipped.lines())
@@ -176,9 +180,8 @@ class TraceFolder:
     def _held(self) -> dict[str, list[Path]]:
         """Traces of earlier runs by their keys, those that were set aside last."""
         held: dict[str, list[Path]] = {}
-        for suffix in ("safetensors", "unused"):
-            for file in sorted(self.traces.glob(f"*.{suffix}")):
-                held.setdefault(file.stem.rpartition("-")[2], []).append(file)
+        for file in (*self.files(), *self.unused()):
+            held.setdefault(file.stem.rpartition("-")[2], []).append(file)
         return held
 
     def _skip(self, skipped: Skipped) -> Skipped:
