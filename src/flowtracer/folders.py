@@ -1,12 +1,22 @@
-"""Output folders that a run can go on in: what one was made with, and lines that are only ever added to its files.
+"""Output folders that a run can go on in, and everything that is written there.
+
+1. `lock`: one process at a time; the system lets go of the lock however the process ends.
+2. `claim`: what the folder was made with. Last, when options are parsed and the model is loaded, so that a mistake
+   leaves no mark.
+3. `LineFile`: lines that are added as results come. `write_atomically`: everything else, whole or not at all.
+4. `digest`: what a result depends on, as a key. A result is found again by what it was made of, not by its place.
 
 A run that was killed leaves at most half a line behind, which is dropped; everything before it stands.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +25,176 @@ from flowtracer.errors import FormatError, InputError
 OPTIONS = "options.json"
 """What a folder was made with."""
 
+_LOCK = ".lock"
+_HOLDER = ".lock.pid"  # beside it, because releases of filelock empty the lock's own file
 
-def claim(folder: Path, options: Mapping[str, Any], *, inside: str = ".") -> None:
-    """Make a folder, and one inside it, or check that it was made with the same options.
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if it does not exist, against other processes.
 
     Raises:
-        InputError: It cannot be written, or holds what other options made.
+        InputError: Another process holds it, or it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(folder / _LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"expected a folder that no other process writes to, got {str(folder)!r}, held by {_holder(folder)}; "
+            "wait until it is done, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        write_atomically(folder / _HOLDER, f"{os.getpid()}\n")
+        yield
+    finally:
+        held.release()
+
+
+def claim(folder: Path, options: Mapping[str, Any]) -> None:
+    """Note what a folder, made if it does not exist, is made with, or check that it was made with the same.
+
+    Raises:
+        InputError: It cannot be written, or holds what other options made; names each with its old and new value.
+        FormatError: Its note of them cannot be read.
     """
     wanted = json.loads(json.dumps(options))
     file = folder / OPTIONS
     try:
-        (folder / inside).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            file.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            write_atomically(file, json.dumps(wanted, indent=2) + "\n")
         kept = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"expected a folder that can be written, got {str(folder)!r}: {error}") from error
-    different = sorted(name for name in {*kept, *wanted} if kept.get(name) != wanted.get(name))
+        raise _unwritable(folder, error) from error
+    except ValueError as error:
+        raise _no_options(file, str(error)) from error
+    if not isinstance(kept, dict):
+        raise _no_options(file, reprlib.repr(kept))
+    different = [
+        f"{name} {_shown(wanted, name)} instead of {_shown(kept, name)}"
+        for name in sorted({*kept, *wanted})
+        if _shown(kept, name) != _shown(wanted, name)
+    ]
     if different:
         raise InputError(
-            f"expected the options that {str(folder)!r} was made with, got another {', '.join(different)}; "
+            f"expected the options that {str(folder)!r} was made with, got {', '.join(different)}; "
             "choose another folder, or empty this one"
         )
 
 
-class LineFile:
-    """A file of JSON objects, one a line, that only grows.
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    """Write a file under another name and rename it: whoever looks finds the old one or the new one, whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        return partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
-    Raises:
-        FormatError: A line that is no JSON object, other than a last one that was cut off.
-    """
+
+def digest(*parts: Any) -> str:
+    """128 bits, as hexadecimal digits, that are the same for the same JSON values and for no others."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:32]
+
+
+class LineFile:
+    """A file of JSON objects, one a line, that grows. A last line that was cut off does not count."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists():
-            content = path.read_bytes()
-            if not content.endswith(b"\n"):
-                with path.open("r+b") as file:
-                    file.truncate(content.rfind(b"\n") + 1)
+        self._whole = False
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines, in the order in which they were added."""
+        """All lines, in the order in which they were added.
+
+        Raises:
+            FormatError: A line that is no JSON object.
+        """
         if not self.path.exists():
             return []
-        with self.path.open(encoding="utf-8") as file:
-            return [self._parse(number, line) for number, line in enumerate(file, 1)]
+        with self.path.open("rb") as file:
+            return [self._parse(number, line) for number, line in enumerate(file, 1) if line.endswith(b"\n")]
 
-    def _parse(self, number: int, line: str) -> dict[str, Any]:
+    def by(self, name: str) -> dict[Any, dict[str, Any]]:
+        """All lines by the field that tells them apart.
+
+        Raises:
+            FormatError: A line that is no JSON object or has no such field, or two with the same.
+        """
+        found: dict[Any, dict[str, Any]] = {}
+        for number, line in enumerate(self.lines(), 1):
+            if name not in line:
+                raise FormatError(
+                    f"expected a field {name!r} in line {number} of {str(self.path)!r}, got {sorted(line)}; "
+                    "another version wrote it: choose another folder"
+                )
+            if line[name] in found:
+                raise FormatError(
+                    f"expected each {name} once in {str(self.path)!r}, got {line[name]!r} again in line {number}; "
+                    "two processes wrote to it: delete it, and run again"
+                )
+            found[line[name]] = line
+        return found
+
+    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines; they stand in the file when this returns."""
+        if not self._whole:
+            self._cut_half_line()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(as_lines(lines))
+
+    def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Drop every line but those wanted, such as what a log says of steps beyond the checkpoint to go on from."""
+        if self.path.exists():
+            write_atomically(self.path, as_lines(filter(wanted, self.lines())))
+
+    def _cut_half_line(self) -> None:
+        self._whole = True
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if content and not content.endswith(b"\n"):
+            with self.path.open("r+b") as file:
+                file.truncate(content.rfind(b"\n") + 1)
+
+    def _parse(self, number: int, line: bytes) -> dict[str, Any]:
         try:
             parsed = json.loads(line)
         except ValueError as error:
             raise FormatError(f"expected JSON in line {number} of {str(self.path)!r}, got {error}") from error
         if not isinstance(parsed, dict):
-            raise FormatError(f"expected an object in line {number} of {str(self.path)!r}, got {line[:40]!r}")
+            raise FormatError(f"expected an object in line {number} of {str(self.path)!r}, got {reprlib.repr(parsed)}")
         return parsed
-
-    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines; they stand on disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(as_lines(lines))
 
 
 def as_lines(items: Iterable[Mapping[str, Any]]) -> str:
     """JSON lines."""
     return "".join(json.dumps(item) + "\n" for item in items)
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return f"process {int((folder / _HOLDER).read_text(encoding='utf-8'))}"
+    except (OSError, ValueError):  # it has only just begun
+        return "another process"
+
+
+def _shown(options: Mapping[str, Any], name: str) -> str:
+    return json.dumps(options[name]) if name in options else "none"
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"expected a folder that can be written, got {str(folder)!r}: {error}")
+
+
+def _no_options(file: Path, got: str) -> FormatError:
+    return FormatError(
+        f"expected the options that the folder was made with in {str(file)!r}, got {got}; choose another folder, or "
+        "empty this one"
+    )

@@ -60,7 +60,8 @@ class TraceFolder:
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path = path
         self.traces = path / "traces"
-        claim(path, options, inside="traces")
+        claim(path, options)
+        self.traces.mkdir(exist_ok=True)
 
     def trace(
         self,
