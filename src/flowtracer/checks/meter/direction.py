@@ -22,6 +22,7 @@ from torch import Tensor
 from flowtracer.checks.meter.gradient import Policy
 from flowtracer.checks.meter.loss import token_weights
 from flowtracer.checks.meter.rollouts import Batch, Group, as_batch
+from flowtracer.folders import write_atomically
 from flowtracer.shapes import Float
 
 ADAM_EPSILON = 1e-8
@@ -101,15 +102,8 @@ def find_direction(
             sums["moments_N"] += gradients_KN[1].square() / moment_steps
         sums["done"] += 1
         if (number + 1) % SAVE_EVERY == 0 or number + 1 == len(steps):
-            write_tensors(file, sums)
+            write_atomically(file, save({name: value.cpu() for name, value in sums.items()}))
         on_groups(len(steps[number]))
     responses_2 = [sum(len(group.rewards) for step in steps[half::2] for group in step) for half in (0, 1)]
     halves_2N = sums["halves_2N"] / sums["halves_2N"].new_tensor(responses_2).clamp_min(1)[:, None]
     return Direction(halves_2N=halves_2N, moments_N=sums["moments_N"])
-
-
-def write_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write all or nothing."""
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
-    partial.replace(file)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from flowtracer.errors import InputError
@@ -26,14 +27,9 @@ def token_weights(loss_type: str, mask_BR: Bool[Tensor, "B R"], *, max_tokens: i
     """
     if loss_type not in LOSS_TYPES:
         raise InputError(f"expected loss_type among {', '.join(LOSS_TYPES)}, got {loss_type!r}")
-    lengths_B1 = mask_BR.sum(-1, keepdim=True).double().clamp_min(1)
-    batch = len(mask_BR)
+    lengths_B1 = mask_BR.sum(-1, keepdim=True).float().clamp_min(1)
     if loss_type in ("grpo", "sapo"):
-        weights_B1 = 1 / (batch * lengths_B1)
-    elif loss_type in ("bnpo", "dapo", "cispo"):
-        weights_B1 = (1 / mask_BR.sum().double().clamp_min(1)).expand_as(lengths_B1)
-    else:
-        weights_B1 = (1 / lengths_B1.new_full((), batch * (max_tokens if loss_type == "dr_grpo" else 1))).expand_as(
-            lengths_B1
-        )
-    return weights_B1.float()
+        return 1 / (len(mask_BR) * lengths_B1)
+    if loss_type in ("bnpo", "dapo", "cispo"):
+        return torch.ones_like(lengths_B1) / lengths_B1.sum()
+    return torch.ones_like(lengths_B1) / (len(mask_BR) * (max_tokens if loss_type == "dr_grpo" else 1))

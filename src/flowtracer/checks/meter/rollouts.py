@@ -121,18 +121,18 @@ class RolloutFile:
         Raises:
             InputError: The tokenizer has no chat template, or no token to end or to pad with.
         """
-        groups = [_group(problem, line) for problem, line in zip(self._problems, self._file.lines(), strict=False)]
-        on_groups(len(groups))
+        held = self._file.by("problem")
+        missing = [problem for problem in self._problems if problem.id not in held]
+        on_groups(len(self._problems) - len(missing))
         few = max(1, self._batch_size // self._group)
-        for start in range(len(groups), len(self._problems), few):
-            problems = self._problems[start : start + few]
-            drawn = list(self._draw(model, tokenizer, problems))
-            self._file.add([_line(group) for group in drawn])
-            groups += drawn
-            on_groups(len(drawn))
-        return groups
+        for start in range(0, len(missing), few):
+            lines = list(self._draw(model, tokenizer, missing[start : start + few]))
+            self._file.add(lines)
+            held |= {line["problem"]: line for line in lines}
+            on_groups(len(lines))
+        return [_group(problem, held[problem.id]) for problem in self._problems]
 
-    def _draw(self, model: Any, tokenizer: Any, problems: Sequence[Problem]) -> Iterator[Group]:
+    def _draw(self, model: Any, tokenizer: Any, problems: Sequence[Problem]) -> Iterator[dict[str, Any]]:
         prompts = [problem.prompt for problem in problems for _ in range(self._group)]
         names = [draw_name(problem.id, number) for problem in problems for number in range(self._group)]
         replies = {}
@@ -143,21 +143,12 @@ class RolloutFile:
         for place, problem in enumerate(problems):
             own = [replies[place * self._group + number] for number in range(self._group)]
             text, _ = prompt_text(tokenizer, problem.prompt)
-            yield Group(
-                problem=problem,
-                prompt_ids=tokenizer(text, add_special_tokens=False)["input_ids"],
-                response_ids=[reply.ids for reply in own],
-                rewards=[reward(self._task.verify(problem, reply.text)) for reply in own],
-            )
-
-
-def _line(group: Group) -> dict[str, Any]:
-    return {
-        "problem": group.problem.id,
-        "prompt_ids": list(group.prompt_ids),
-        "response_ids": [list(ids) for ids in group.response_ids],
-        "rewards": list(group.rewards),
-    }
+            yield {
+                "problem": problem.id,
+                "prompt_ids": tokenizer(text, add_special_tokens=False)["input_ids"],
+                "response_ids": [list(reply.ids) for reply in own],
+                "rewards": [reward(self._task.verify(problem, reply.text)) for reply in own],
+            }
 
 
 def _group(problem: Problem, line: dict[str, Any]) -> Group:
