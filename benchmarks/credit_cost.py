@@ -15,6 +15,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from flowtracer.credit import CREDITS, Signals, make_credit, needs_of
+from flowtracer.credit.signals import GroupSignals
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
 from flowtracer.study.machine import stamp
@@ -73,12 +75,12 @@ def measure(batch: int, tokens: int, rounds: int, size: dict) -> dict:
     ids_BT = torch.cat([sampled.prompt_ids_BP, sampled.response_ids_BR], 1)
     mask_BR = sampled.response_mask_BR.bool()
     seeds_B = tuple(range(batch))
-    group = {
-        "token_ids_BR": sampled.response_ids_BR,
-        "groups_B": torch.zeros(batch, dtype=torch.long),
-        "rewards_B": (torch.arange(batch) % 2).float(),
-        "baselines_B": torch.full((batch,), 0.5),
-    }
+    group = GroupSignals(
+        token_ids_BR=sampled.response_ids_BR,
+        groups_B=torch.zeros(batch, dtype=torch.long),
+        rewards_B=(torch.arange(batch) % 2).float(),
+        baselines_B=torch.full((batch,), 0.5),
+    )
 
     def generate() -> None:
         count = sampled.response_ids_BR.shape[1]
@@ -97,8 +99,8 @@ def measure(batch: int, tokens: int, rounds: int, size: dict) -> dict:
         reader = SignalReader(model, tokenizer, credit, rows_per_forward=batch)
 
         def call() -> None:
-            fields, _ = reader.read(sampled, seeds_B)
-            credit(Signals(mask_BR=mask_BR, advantages_B=group["rewards_B"] - 0.5, seeds_B=seeds_B, **fields, **group))
+            readings = replace(reader.read(sampled, seeds_B)[0], group=group)
+            credit(Signals(mask_BR=mask_BR, advantages_B=group.rewards_B - 0.5, seeds_B=seeds_B, readings=readings))
 
         return call
 

@@ -36,7 +36,7 @@ from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from credit_cost import byte_tokenizer
-from flowtracer.credit import make_credit, needs_of
+from flowtracer.credit import make_credit, reads_of
 from flowtracer.model.load import load_model
 from flowtracer.rl.run import read_run_file, reward_function
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
@@ -255,7 +255,7 @@ def time_inside(trainer: FlowGRPOTrainer) -> list[float]:
         times[-1] += seconds_of(lambda: found.append(credit(given)))
         return found[0]
 
-    timed_credit.needs = needs_of(credit)
+    timed_credit.reads = reads_of(credit)
     trainer._signals, trainer.credit = timed_signals, timed_credit
     return times
 

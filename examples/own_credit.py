@@ -22,8 +22,7 @@ from flowtracer.tasks import TASKS
 
 def sure_or_not(signals: Signals) -> torch.Tensor:
     """Half the weight on tokens that the policy was sure of."""
-    entropy_BR, _ = signals.need("logits")
-    return signals.weighted(torch.where(entropy_BR < 0.1, 0.5, 1.0))
+    return signals.weighted(torch.where(signals.logits.entropy_BR < 0.1, 0.5, 1.0))
 
 
 sure_or_not.needs = {"logits"}  # so that entropies are computed

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 
-from flowtracer.credit import Signals
+from flowtracer.credit import NEEDS, Readings, Signals
+from flowtracer.credit import signals as of_needs
+
+KINDS = {
+    "group": of_needs.GroupSignals,
+    "answer": of_needs.AnswerSignals,
+    "flow": of_needs.FlowSignals,
+    "attention": of_needs.AttentionSignals,
+    "heads": of_needs.HeadSignals,
+    "logits": of_needs.LogitSignals,
+    "gradient": of_needs.GradientSignals,
+    "perturbation": of_needs.PerturbationSignals,
+    "gain": of_needs.GainSignals,
+    "gold": of_needs.GoldSignals,
+}
+assert set(KINDS) == set(NEEDS)
+MARKS = {"answer_BR", "reasoning_BR", "traced_B"}
 
 
 def full_mask(*lengths: int) -> torch.Tensor:
@@ -15,10 +31,38 @@ def full_mask(*lengths: int) -> torch.Tensor:
 
 
 def signals_of(mask_BR: torch.Tensor | int, advantages: list[float] | None = None, **given: Any) -> Signals:
-    """Signals of a batch; a number stands for one response of so many tokens."""
+    """Signals of a batch, fields of needs by their own names; a number stands for one response of so many tokens.
+
+    Fields of a given need that are not given themselves are 0.
+    """
     mask_BR = full_mask(mask_BR) if isinstance(mask_BR, int) else mask_BR
     values = [1.0] * len(mask_BR) if advantages is None else advantages
-    return Signals(mask_BR=mask_BR, advantages_B=torch.tensor(values), seeds_B=tuple(range(len(mask_BR))), **given)
+    return Signals(
+        mask_BR=mask_BR,
+        advantages_B=torch.tensor(values),
+        seeds_B=tuple(range(len(mask_BR))),
+        trained=given.pop("trained", 0.0),
+        readings=readings_of(mask_BR, given),
+    )
+
+
+def readings_of(mask_BR: torch.Tensor, given: dict[str, Any]) -> Readings:
+    """Needs that hold what is given."""
+    found = {}
+    left = dict(given)
+    for need, kind in KINDS.items():
+        names = [field.name for field in fields(kind)]
+        own = {name: left.pop(name) for name in names if name in left}
+        if own:
+            found[need] = kind(**{name: own.get(name, _nothing(name, mask_BR)) for name in names})
+    assert not left, left
+    return Readings(**found)
+
+
+def _nothing(name: str, mask_BR: torch.Tensor) -> torch.Tensor | None:
+    shape = mask_BR.shape if name.endswith("_BR") else mask_BR.shape[:1]
+    kind = torch.long if name in ("token_ids_BR", "groups_B") else torch.float32
+    return torch.zeros(shape, dtype=torch.bool if name in MARKS else kind)
 
 
 class TableScorer:
@@ -48,38 +92,43 @@ def random_signals(lengths: list[int], seed: int) -> Signals:
             answer_BR[row, n - 2] = True
             reasoning_BR[row, : n - 2] = True
     rewards_B = (torch.arange(batch) % 2).float()
+    given = {
+        "token_ids_BR": torch.randint(0, 9, mask_BR.shape, generator=generator),
+        "groups_B": torch.arange(batch) // 2,
+        "rewards_B": rewards_B,
+        "baselines_B": torch.full((batch,), 0.5),
+        "answer_BR": answer_BR,
+        "reasoning_BR": reasoning_BR,
+        "traced_B": answer_BR.any(-1),
+        "score": TableScorer(torch.rand(batch, generator=generator), draw()),
+        "log_prob_BR": draw().log(),
+        "gain_BR": draw() - 0.5,
+    }
+    drawn = {name: draw() for kind in KINDS.values() for name in (f.name for f in fields(kind)) if name not in given}
     return Signals(
         mask_BR=mask_BR,
         advantages_B=torch.randn(batch, generator=generator),
         seeds_B=tuple(range(seed, seed + batch)),
         trained=0.3,
-        token_ids_BR=torch.randint(0, 9, mask_BR.shape, generator=generator),
-        groups_B=torch.arange(batch) // 2,
-        rewards_B=rewards_B,
-        baselines_B=torch.full((batch,), 0.5),
-        answer_BR=answer_BR,
-        reasoning_BR=reasoning_BR,
-        throughput_BR=draw(),
-        traced_B=answer_BR.any(-1),
-        received_BR=draw(),
-        row_entropy_BR=draw(),
-        local_distance_BR=draw(),
-        future_attention_BR=draw(),
-        entropy_BR=draw(),
-        log_prob_BR=draw().log(),
-        saliency_BR=draw(),
-        saliency_before_BR=draw(),
-        influence_BR=draw(),
-        gain_BR=draw() - 0.5,
-        score_gold=TableScorer(torch.rand(batch, generator=generator), draw()),
+        readings=readings_of(mask_BR, given | drawn),
     )
 
 
-def change_tensors(signals: Signals, change: Any) -> Signals:
+def change_tensors(value: Any, change: Any) -> Any:
     """The same signals with `change` applied to each tensor."""
-    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
-    changed = {name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
-    scorer = signals.score_gold
-    if isinstance(scorer, TableScorer):
-        changed["score_gold"] = TableScorer(change(scorer.start_B), change(scorer.behind_BR))
-    return replace(signals, **changed)
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, TableScorer):
+        return TableScorer(change(value.start_B), change(value.behind_BR))
+    if is_dataclass(value):
+        return replace(
+            value, **{field.name: change_tensors(getattr(value, field.name), change) for field in fields(value)}
+        )
+    return value
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    """Every tensor of the signals, in order."""
+    found: list[torch.Tensor] = []
+    change_tensors(value, lambda tensor: found.append(tensor) or tensor)
+    return found

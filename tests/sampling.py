@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 
-from flowtracer.credit import CREDITS, make_credit, needs_of
+from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of
 from flowtracer.signals.sampled import Sampled
 from tiny import tiny_tokenizer
 from tolerances import assert_close
@@ -39,11 +41,19 @@ def sequence(sampled: Sampled, row: int) -> tuple[torch.Tensor, int]:
     return torch.cat([prompt, response]), len(prompt)
 
 
-def assert_same_fields(got, expected) -> None:
-    """Fields of signals, read in two ways."""
-    assert set(got) == set(expected)
-    for name, value in got.items():
+def tensors_of(readings) -> dict[str, torch.Tensor]:
+    """Every tensor that was read, by its own name."""
+    needs = [need for need in (getattr(readings, name) for name in NEEDS) if need is not None]
+    named = {field.name: getattr(need, field.name) for need in needs for field in fields(need)}
+    return {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
+
+
+def assert_same_readings(got, expected) -> None:
+    """Signals, read in two ways."""
+    others = tensors_of(expected)
+    assert set(tensors_of(got)) == set(others)
+    for name, value in tensors_of(got).items():
         if value.is_floating_point():
-            assert_close(value, expected[name], torch.float32)
+            assert_close(value, others[name], torch.float32)
         else:
-            assert torch.equal(value, expected[name]), name
+            assert torch.equal(value, others[name]), name

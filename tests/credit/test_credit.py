@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowtracer as ft
-from flowtracer.credit import Credit, Signals, make_credit, needs_of
+from flowtracer.credit import Credit, Reads, Signals, make_credit, needs_of, reads_of
 from flowtracer.credit.base import boost_top
 from flowtracer.errors import InputError
 
@@ -114,6 +114,50 @@ def test_a_need_that_does_not_exist_is_refused():
         needs_of(strategy)
 
 
+def test_a_typo_in_a_strategy_of_ones_own_is_an_error():
+    def strategy(signals: Signals) -> torch.Tensor:
+        return signals.weighted(signals.logits.entropy_BR)
+
+    strategy.need = {"logits"}
+    with pytest.raises(InputError, match="attributes of a strategy among needs, reads, scores, speaks, got need"):
+        reads_of(strategy)
+    del strategy.need
+    strategy.needs, strategy.layers = {"logits"}, [3]
+    with pytest.raises(InputError, match="got layers"):
+        reads_of(strategy)
+    with pytest.raises(InputError, match="at among token, prediction, got 'end'"):
+        Reads(needs={"flow"}, at="end")
+    with pytest.raises(InputError, match="target among answer, box, got 'tag'"):
+        Reads(needs={"answer"}, target="tag")
+    with pytest.raises(InputError, match=r"Reads\(needs=\.\.\., \.\.\.\), got set"):
+        reads_of(Reading({"flow"}))
+
+
+class Reading:
+    """A strategy of one's own that says what it reads."""
+
+    def __init__(self, reads):
+        self.reads = reads
+
+    def __call__(self, signals):
+        return signals.weighted(torch.ones(signals.mask_BR.shape))
+
+
+def test_a_strategy_may_say_by_what_it_reads():
+    reads = Reads(needs={"flow"}, layers=[3, 4], at="prediction")
+    assert reads_of(Reading(reads)) == Reads(needs=frozenset({"flow"}), layers=(3, 4), at="prediction")
+    assert needs_of(Reading(reads)) == {"flow"}
+    assert reads_of(make_credit("grail")).target == "box"
+
+
+def test_a_signal_of_another_name_is_no_signal():
+    signals = Signals(mask_BR=full_mask(3), advantages_B=torch.ones(1), seeds_B=(0,))
+    with pytest.raises(AttributeError, match="logit"):
+        signals.logit  # noqa: B018
+    with pytest.raises(InputError, match=r"this credit needs logits; name it in its needs"):
+        signals.logits  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -127,7 +171,7 @@ def test_a_need_that_does_not_exist_is_refused():
         ("shuffled", {"at": "sentence"}, "at among token, prediction"),
         ("entropy_8020", {"rho": 0.0}, "rho"),
         ("coupled", {"alpha": 2.0}, "alpha"),
-        ("grail", {"target": "tag"}, "target among box, answer"),
+        ("grail", {"target": "tag"}, "target among answer, box"),
         ("oar", {"quantile": 0.0}, "quantile"),
         ("oar", {"peak": -1.0}, "peak"),
         ("likelihood_gain", {"weight": -0.5}, "weight"),

@@ -170,9 +170,7 @@ def test_progress_pays_each_segment_for_what_it_adds():
     scorer = TableScorer(torch.tensor([0.1]), behind_BR)
     group = {"token_ids_BR": mark(10).long(), "groups_B": torch.tensor([0])}
     rewards = {"rewards_B": torch.tensor([1.0]), "baselines_B": torch.tensor([0.25])}
-    signals = signals_of(
-        10, [9.0], entropy_BR=entropy_BR, log_prob_BR=entropy_BR, score_gold=scorer, **group, **rewards
-    )
+    signals = signals_of(10, [9.0], entropy_BR=entropy_BR, log_prob_BR=entropy_BR, score=scorer, **group, **rewards)
     credit = make_credit("progress", {"cut_share": 0.5, "cuts_per_segment": 2, "cue": "A:"})
     gains = [0.1] * 3 + [0.5] * 4 + [-0.1] * 3  # segments end with tokens 2, 6 and 9
     assert_rows(credit(signals), [0.75 + 1.2 * gain for gain in gains])

@@ -10,12 +10,12 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
-from flowtracer.credit import CREDITS, Signals, make_credit
+from flowtracer.credit import CREDITS, Signals, make_credit, reads_of
 from flowtracer.errors import InputError
 from flowtracer.rl.loss_probe import refuse_nonlinear_loss
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
+from sampling import assert_same_readings
 from tiny import tiny_model, tiny_tokenizer
-from tolerances import assert_close
 
 pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
@@ -163,9 +163,7 @@ def sampled_advantages(tmp_path, credit, **options):
         seen.append(signals)
         return credit(signals)
 
-    for name in ("needs", "layers", "at", "target"):
-        if hasattr(credit, name):
-            setattr(spy, name, getattr(credit, name))
+    spy.reads = reads_of(credit)
     trainer = make_trainer(tmp_path, Answering, credit=spy, **options)
     trainer.model.train()
     batch = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
@@ -202,11 +200,11 @@ def test_progress_pays_reward_above_the_groups_mean_and_scored_progress(tmp_path
     credit = make_credit("progress", {"cut_share": 0.4, "cuts_per_segment": 2})
     batch, signals, _ = sampled_advantages(tmp_path, credit)
     rewards = torch.tensor(vowels(RESPONSES))
-    torch.testing.assert_close(signals.rewards_B, rewards)
-    torch.testing.assert_close(signals.baselines_B, rewards.mean().expand(4))
-    assert signals.groups_B.tolist() == [0, 0, 0, 0]
+    torch.testing.assert_close(signals.group.rewards_B, rewards)
+    torch.testing.assert_close(signals.group.baselines_B, rewards.mean().expand(4))
+    assert signals.group.groups_B.tolist() == [0, 0, 0, 0]
     segments_BR, ends_BR = credit.segments(signals)
-    start_B, behind_BR = signals.score_gold(ends_BR, credit.cue)
+    start_B, behind_BR = signals.gold.score(ends_BR, credit.cue)
     for row in range(4):
         reached = [float(start_B[row]), *behind_BR[row][ends_BR[row]].tolist()]
         for t in signals.mask_BR[row].nonzero().squeeze(-1).tolist():
@@ -218,10 +216,12 @@ def test_progress_pays_reward_above_the_groups_mean_and_scored_progress(tmp_path
 def test_grail_pays_the_box_five_times_and_blames_only_without_advantage(tmp_path):
     batch, signals, _ = sampled_advantages(tmp_path, make_credit("grail"))
     factors_BR = batch["advantages"] / signals.advantages_B[:, None]
-    assert signals.answer_BR.any(-1).tolist() == [True, True, False, True]
-    torch.testing.assert_close(factors_BR[signals.answer_BR], torch.full((int(signals.answer_BR.sum()),), 5.0))
+    assert signals.answer.answer_BR.any(-1).tolist() == [True, True, False, True]
+    torch.testing.assert_close(
+        factors_BR[signals.answer.answer_BR], torch.full((int(signals.answer.answer_BR.sum()),), 5.0)
+    )
     for row in range(4):
-        blamed_R = factors_BR[row][signals.reasoning_BR[row]]
+        blamed_R = factors_BR[row][signals.answer.reasoning_BR[row]]
         if signals.advantages_B[row] > 0:
             torch.testing.assert_close(blamed_R, torch.ones_like(blamed_R))
         elif len(blamed_R) > 2:
@@ -331,7 +331,7 @@ def test_credit_rides_on_the_pass_that_computes_old_log_probabilities(tmp_path, 
         return credit(signals)
 
     credit = make_credit(name)
-    spy.needs = credit.needs
+    spy.reads = credit.reads
     trainer = make_trainer(tmp_path, Counting, credit=spy, **options)
     trainer.model.train()
     rows = [trainer.train_dataset[i // 4] for i in range(8)]
@@ -340,10 +340,8 @@ def test_credit_rides_on_the_pass_that_computes_old_log_probabilities(tmp_path, 
     assert batch["old_per_token_logps"] is passes[-1]
 
     riding, trainer._boards, trainer._ride = heard[-1], False, None
-    fields, _ = trainer._signals(batch, rows, riding.seeds_B)
-    for field, value in fields.items():
-        got = getattr(riding, field)
-        assert_close(got, value, torch.float32) if value.is_floating_point() else torch.testing.assert_close(got, value)
+    readings, _ = trainer._signals(batch, rows, riding.seeds_B)
+    assert_same_readings(riding.readings, readings)
 
 
 def test_a_reference_model_is_not_ridden_on(tmp_path):
@@ -389,8 +387,8 @@ def test_credit_reads_attention_off_generation(tmp_path, name, share):
     own, trainer._heard = batch["advantages"].clone(), None
     mask_BR = batch["completion_mask"].bool()
     seeds_B = tuple(range(4))
-    fields, _ = trainer._signals(batch, rows, seeds_B)
-    signals = Signals(mask_BR=mask_BR, advantages_B=own[:, -1], seeds_B=seeds_B, **fields)
+    readings, _ = trainer._signals(batch, rows, seeds_B)
+    signals = Signals(mask_BR=mask_BR, advantages_B=own[:, -1], seeds_B=seeds_B, readings=readings)
     assert trainer._reader().own_forward == {"flow": 0.75, "coupled": 1}.get(name, share)
     factors_BR, expected_BR = own.abs(), trainer.credit(signals).abs()
     torch.testing.assert_close(factors_BR / own[:, :1].abs(), expected_BR / expected_BR[:, :1])

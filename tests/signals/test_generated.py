@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from flowtracer.credit import make_credit
+from flowtracer.credit import make_credit, needs_of
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
-from sampling import OF_ATTENTION, PROMPTS, RESPONSES, assert_same_fields
+from sampling import OF_ATTENTION, PROMPTS, RESPONSES, assert_same_readings
 from tiny import tiny_model, tiny_tokenizer
 
 NEW = 30
@@ -58,7 +58,7 @@ def read_both_ways(model, credit, **options):
     got, misses = reader.read(sampled, seeds_B, None, heard)
     share = reader.own_forward
     expected, missed = reader.read(sampled, seeds_B)
-    assert_same_fields(got, expected)
+    assert_same_readings(got, expected)
     assert misses == missed
     return share
 
@@ -67,7 +67,7 @@ def read_both_ways(model, credit, **options):
 def test_generation_gives_the_numbers_of_a_forward(name):
     share = read_both_ways(tiny_model(), make_credit(name))
     # The row of the last token of the longest response was never computed; the flow to an answer before it needs none.
-    needs_all = make_credit(name).needs != {"flow"}
+    needs_all = needs_of(make_credit(name)) != {"flow"}
     assert share == pytest.approx(1 / 3 if needs_all else 0)
 
 

@@ -25,7 +25,7 @@ def answer_log_prob(model, embeddings_TD, ids_T, answer):
 
 def test_saliency_is_gradient_times_embedding(model):
     sampled = sampled_batch()
-    answers = locate_answers(tiny_tokenizer(), sampled)
+    answers, _ = locate_answers(tiny_tokenizer(), sampled)
     here_BR, before_BR = read_saliency(LogitReader(model), sampled, answers.answer_BR, rows_per_forward=2)
     assert not here_BR[2].any(), "no answer"
     for row in range(2):
@@ -49,7 +49,7 @@ def test_saliency_is_gradient_times_embedding(model):
 
 def test_influence_is_the_derivative_of_the_divergence(model):
     sampled = sampled_batch([0])
-    answers = locate_answers(tiny_tokenizer(), sampled)
+    answers, _ = locate_answers(tiny_tokenizer(), sampled)
     reader = LogitReader(model)
     got_BR = read_influence(reader, sampled, answers.answer_BR, answers.reasoning_BR, SEEDS[:1])
     ids_T, start = sequence(sampled, 0)
@@ -79,7 +79,7 @@ def test_influence_is_the_derivative_of_the_divergence(model):
 def test_a_row_alone_is_the_row_of_a_batch(model):
     batch, alone = sampled_batch(), sampled_batch([1])
     reader, tokenizer = LogitReader(model), tiny_tokenizer()
-    found, own = locate_answers(tokenizer, batch), locate_answers(tokenizer, alone)
+    (found, _), (own, _) = locate_answers(tokenizer, batch), locate_answers(tokenizer, alone)
     width = alone.response_ids_BR.shape[1]
     pairs = zip(
         (
@@ -99,7 +99,7 @@ def test_a_row_alone_is_the_row_of_a_batch(model):
 
 def test_no_gradient_is_left_behind(model):
     sampled = sampled_batch()
-    answers = locate_answers(tiny_tokenizer(), sampled)
+    answers, _ = locate_answers(tiny_tokenizer(), sampled)
     model.train()
     read_saliency(LogitReader(model), sampled, answers.answer_BR)
     assert all(p.grad is None for p in model.parameters())

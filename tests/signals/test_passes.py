@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from flowtracer.credit import NEEDS, make_credit
+from flowtracer.credit import make_credit
+from flowtracer.credit.signals import LogitSignals
 from flowtracer.errors import CaptureError
 from flowtracer.model.capture import AttentionReader
 from flowtracer.signals.passes import rides_truly
 from flowtracer.signals.reader import SignalReader
-from sampling import OF_ATTENTION, assert_same_fields, sampled_batch
+from sampling import OF_ATTENTION, assert_same_readings, sampled_batch
 from tiny import tiny_model, tiny_tokenizer
 
 SEEDS = (4, 5, 6, 7, 8)
@@ -42,7 +43,7 @@ def test_a_ridden_pass_gives_the_numbers_of_an_own_forward(name, rows):
     got, misses = reader.read(sampled, SEEDS, ridden)
     assert not calls
     assert reader.own_forward == 0
-    assert_same_fields(got, expected)
+    assert_same_readings(got, expected)
     assert misses == missed
 
 
@@ -54,7 +55,7 @@ def test_a_sliding_window_is_ridden_on(at):
     expected, _ = reader.read(sampled, SEEDS)
     with reader.riding(sampled) as ridden:
         trainers_pass(model, sampled, 2)
-    assert_same_fields(reader.read(sampled, SEEDS, ridden)[0], expected)
+    assert_same_readings(reader.read(sampled, SEEDS, ridden)[0], expected)
 
 
 def test_what_a_pass_leaves_out_is_read_by_an_own_forward():
@@ -65,7 +66,7 @@ def test_what_a_pass_leaves_out_is_read_by_an_own_forward():
         model(input_ids=torch.arange(7)[None])  # of another width: no such pass
         trainers_pass(model, sampled, 2, passes=1)
     assert ridden.waiting[0].missing.tolist() == [2, 3]
-    assert_same_fields(reader.read(sampled, SEEDS, ridden)[0], expected)
+    assert_same_readings(reader.read(sampled, SEEDS, ridden)[0], expected)
     assert reader.own_forward
 
 
@@ -75,9 +76,10 @@ def test_ridden_logits_are_taken_as_they_are():
     assert reader.wants_logits
     with reader.riding(sampled) as ridden:
         pass
-    ridden.logits = dict.fromkeys(NEEDS["logits"], torch.ones(sampled.response_ids_BR.shape))
-    fields, _ = reader.read(sampled, SEEDS, ridden)
-    assert bool((fields["entropy_BR"] == 1).all())
+    ones_BR = torch.ones(sampled.response_ids_BR.shape)
+    ridden.logits = LogitSignals(entropy_BR=ones_BR, log_prob_BR=-ones_BR)
+    readings, _ = reader.read(sampled, SEEDS, ridden)
+    assert readings.logits is ridden.logits
     assert reader.own_forward == 0
 
 

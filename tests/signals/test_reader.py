@@ -6,7 +6,7 @@ import torch
 from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of
 from flowtracer.errors import InputError
 from flowtracer.signals.reader import SignalReader, refuse_sharded
-from sampling import sampled_batch
+from sampling import sampled_batch, tensors_of
 from tiny import tiny_model, tiny_tokenizer
 
 GOLDS = ["7", "7", None]
@@ -26,13 +26,11 @@ def test_only_what_is_needed_is_computed(name):
     reader = SignalReader(model, tiny_tokenizer(), credit)
     reader.read(sampled_batch(golds=GOLDS), SEEDS)  # readers prove themselves once
     calls = counted(model)
-    fields, _ = reader.read(sampled_batch(golds=GOLDS), SEEDS)
+    readings, _ = reader.read(sampled_batch(golds=GOLDS), SEEDS)
     needs = needs_of(credit)
-    for need in needs - {"group"}:
-        assert set(NEEDS[need]) <= set(fields)
-    others = {field for need in set(NEEDS) - needs for field in NEEDS[need]}
-    shared = {"answer_BR", "reasoning_BR", "entropy_BR", "log_prob_BR"}
-    assert not others & set(fields) - shared
+    got = {need for need in NEEDS if getattr(readings, need) is not None}
+    assert needs - {"group"} <= got
+    assert got - needs <= {"answer", "logits"}, "what others are made from"
     if not needs & {"logits", "gain", "gold", "gradient", "perturbation"}:
         assert "head" not in calls
         assert calls == [], "a forward that ends inside the decoder never returns from it"
@@ -47,10 +45,8 @@ def test_a_row_alone_is_the_row_of_a_batch(name):
         own = sampled_batch([row], golds=GOLDS)
         alone, _ = reader.read(own, SEEDS[row : row + 1])
         width = own.response_ids_BR.shape[1]
-        for field, value in alone.items():
-            if field == "score_gold":
-                continue
-            expected = together[field][row : row + 1]
+        for field, value in tensors_of(alone).items():
+            expected = tensors_of(together)[field][row : row + 1]
             expected = expected[:, :width] if expected.ndim == 2 else expected
             torch.testing.assert_close(value, expected, rtol=2e-3, atol=1e-5, msg=field)
 
@@ -60,8 +56,8 @@ def test_every_rank_alike_changes_no_number(name):
     model, credit = tiny_model(), make_credit(name)
     plain, _ = SignalReader(model, tiny_tokenizer(), credit).read(sampled_batch(golds=GOLDS), SEEDS)
     alike = SignalReader(model, tiny_tokenizer(), credit, every_rank_alike=True)
-    for field, value in alike.read(sampled_batch(golds=GOLDS), SEEDS)[0].items():
-        torch.testing.assert_close(value, plain[field], rtol=1e-4, atol=1e-5)
+    for field, value in tensors_of(alike.read(sampled_batch(golds=GOLDS), SEEDS)[0]).items():
+        torch.testing.assert_close(value, tensors_of(plain)[field], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gradient", "grail", "oar", "progress"])
@@ -74,6 +70,6 @@ def test_uneven_passes_are_refused_on_a_sharded_model(name):
 
 def test_misses_are_named():
     reader = SignalReader(tiny_model(), tiny_tokenizer(), make_credit("flow"))
-    fields, misses = reader.read(sampled_batch(), SEEDS)
+    readings, misses = reader.read(sampled_batch(), SEEDS)
     assert misses == {"no_answer": 1}
-    assert fields["traced_B"].tolist() == [True, True, False]
+    assert readings.flow.traced_B.tolist() == [True, True, False]

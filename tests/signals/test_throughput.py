@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import flowtracer as ft
+from flowtracer.credit import Readings
 from flowtracer.model.capture import AttentionReader
 from flowtracer.signals.answers import answer_in_response, locate_answers
 from flowtracer.signals.passes import run_forwards
@@ -19,11 +20,12 @@ PROMPTS = ["what is 3 + 4?", "Ann has 3 apples and buys 4 more. How many?", "q"]
 def read_flow(reader, sampled, answer_BR, *, at="token", rows_per_forward=8, every_rank_alike=False):
     pending = PendingFlow(reader, sampled, answer_BR, at=at)
     run_forwards(pending, rows_per_forward=rows_per_forward, every_rank_alike=every_rank_alike)
-    return pending.fields().values()
+    flow = pending.add_to(Readings()).flow
+    return flow.throughput_BR, flow.traced_B
 
 
 def flow_of(model, sampled, **options):
-    answers = locate_answers(tiny_tokenizer(), sampled)
+    answers, _ = locate_answers(tiny_tokenizer(), sampled)
     return read_flow(AttentionReader(model), sampled, answers.answer_BR, **options)
 
 
@@ -49,8 +51,8 @@ def test_no_answer_anywhere_needs_no_forward():
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
     sampled = sampled_batch([2])
-    answers = locate_answers(tiny_tokenizer(), sampled)
-    assert answers.misses == {"no_answer": 1}
+    answers, misses = locate_answers(tiny_tokenizer(), sampled)
+    assert misses == {"no_answer": 1}
     _, traced_B = read_flow(reader, sampled, answers.answer_BR)
     assert not calls
     assert not traced_B.any()
@@ -62,7 +64,7 @@ def test_nan_in_one_row_leaves_the_others_alone():
     model, tokenizer = tiny_model(), tiny_tokenizer()
     sampled = sampled_batch()
     reader = AttentionReader(model)
-    answer_BR = locate_answers(tokenizer, sampled).answer_BR
+    answer_BR = locate_answers(tokenizer, sampled)[0].answer_BR
     good_BR, _ = read_flow(reader, sampled, answer_BR)
     with torch.no_grad():
         model.get_input_embeddings().weight[tokenizer("☃")["input_ids"]] = float("nan")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowtracer.credit.attention import AttentionCredit
 from flowtracer.credit.attention_entropy import AttentionEntropyCredit
-from flowtracer.credit.base import NEEDS, BoostCredit, Credit, Signals, needs_of
+from flowtracer.credit.base import BoostCredit, Credit
 from flowtracer.credit.confidence import ConfidenceCredit
 from flowtracer.credit.correlation import CorrelationCredit
 from flowtracer.credit.coupled import CoupledCredit
@@ -27,6 +27,7 @@ from flowtracer.credit.position import PositionCredit
 from flowtracer.credit.progress import ProgressCredit
 from flowtracer.credit.random import RandomCredit
 from flowtracer.credit.shuffled import ShuffledCredit
+from flowtracer.credit.signals import NEEDS, FlowSignals, Readings, Reads, Signals, needs_of, reads_of
 from flowtracer.credit.uniform import UniformCredit
 from flowtracer.errors import InputError
 
@@ -35,10 +36,13 @@ __all__ = [
     "NEEDS",
     "BoostCredit",
     "Credit",
+    "Readings",
+    "Reads",
     "Signals",
     "credit_weights",
     "make_credit",
     "needs_of",
+    "reads_of",
     "token_factors",
 ]
 
@@ -107,14 +111,15 @@ def credit_weights(
         options: Options of a strategy given by name.
     """
     strategy = make_credit(credit, options) if isinstance(credit, str) else credit
-    if throughput_BR is not None and traced_B is None:
-        traced_B = mask_BR.new_ones(len(mask_BR))
+    flow = None
+    if throughput_BR is not None:
+        traced_B = mask_BR.new_ones(len(mask_BR)) if traced_B is None else traced_B
+        flow = FlowSignals(throughput_BR=throughput_BR, traced_B=traced_B)
     advantages_B = torch.ones(len(mask_BR), device=mask_BR.device)
     signals = Signals(
         mask_BR=mask_BR,
         advantages_B=advantages_B,
         seeds_B=tuple(range(len(mask_BR))) if seeds_B is None else seeds_B,
-        throughput_BR=throughput_BR,
-        traced_B=traced_B,
+        readings=Readings(flow=flow),
     )
     return token_factors(strategy(signals), advantages_B)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 
@@ -23,9 +23,12 @@ class AttentionCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by attention received; `layers` as of flow."""
 
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+
+    @property
+    def reads(self) -> Reads:
+        """Attention."""
+        return Reads(needs={"attention"}, layers=self.layers)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Attention received from later response tokens."""
-        received_BR, _ = signals.need("attention")
-        return received_BR
+        return signals.attention.received_BR

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals, ranks, share_count
+from flowtracer.credit.base import BoostCredit, ranks, share_count
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 
@@ -28,12 +28,15 @@ class AttentionEntropyCredit(BoostCredit):
     """w = `gamma` on `ratio` of the tokens, from the lowest row entropies first to the highest at the end."""
 
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"attention"})
+
+    @property
+    def reads(self) -> Reads:
+        """Attention."""
+        return Reads(needs={"attention"}, layers=self.layers)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Minus the entropy of the row: anchors first."""
-        _, entropy_BR = signals.need("attention")
-        return -entropy_BR
+        return -signals.attention.row_entropy_BR
 
     def factors(self, signals: Signals) -> Float[Tensor, "B R"]:
         """The boost, shared between both ends by how far the training is."""

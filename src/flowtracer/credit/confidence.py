@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float
 
@@ -28,16 +27,20 @@ class ConfidenceCredit:
     """A + `weight` (c - mean c of the group)."""
 
     weight: float = 0.5
-    needs: ClassVar[frozenset[str]] = frozenset({"group", "logits"})
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
             raise InputError(f"expected a finite weight of the confidence, got {self.weight}")
 
+    @property
+    def reads(self) -> Reads:
+        """The group, and logits."""
+        return Reads(needs={"group", "logits"})
+
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
         """The advantage of the shaped reward, on every token."""
-        _, log_prob_BR = signals.need("logits")
-        _, groups_B, _, _ = signals.need("group")
+        log_prob_BR = signals.logits.log_prob_BR
+        groups_B = signals.group.groups_B
         mask_BR = signals.mask_BR
         confidence_B = ((log_prob_BR * mask_BR).sum(-1) / mask_BR.sum(-1).clamp_min(1)).exp()
         same_BB = (groups_B[:, None] == groups_B).to(confidence_B.dtype)

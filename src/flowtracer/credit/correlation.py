@@ -13,12 +13,12 @@ this process. A group whose responses are all equally good gets plain GRPO, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float, Int
 
 
@@ -26,11 +26,14 @@ from flowtracer.shapes import Bool, Float, Int
 class CorrelationCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by correlation with success."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"group"})
+    @property
+    def reads(self) -> Reads:
+        """The group."""
+        return Reads(needs={"group"})
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Correlation of each token's presence with reward, without its sign."""
-        ids_BR, groups_B, rewards_B, _ = signals.need("group")
+        ids_BR, groups_B, rewards_B = signals.group.token_ids_BR, signals.group.groups_B, signals.group.rewards_B
         scores_BR = rewards_B.new_zeros(ids_BR.shape, dtype=torch.float32)
         for group in groups_B.unique():
             rows = (groups_B == group).nonzero().squeeze(-1)
@@ -39,7 +42,7 @@ class CorrelationCredit(BoostCredit):
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
         """Responses of groups with different rewards."""
-        _, groups_B, rewards_B, _ = signals.need("group")
+        groups_B, rewards_B = signals.group.groups_B, signals.group.rewards_B
         same_BB = groups_B[:, None] == groups_B
         return (same_BB & (rewards_B[:, None] != rewards_B)).any(-1)
 

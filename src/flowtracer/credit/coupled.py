@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals, check_boost, masked_quantile, top_share
+from flowtracer.credit.base import check_boost, masked_quantile, top_share
 from flowtracer.credit.local import step_to_next
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float
 
@@ -36,16 +36,20 @@ class CoupledCredit:
     gamma: float = 1.5
     alpha: float = 0.5
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"heads"})
 
     def __post_init__(self) -> None:
         check_boost(self.ratio, self.gamma)
         if not 0 <= self.alpha <= 1:
             raise InputError(f"expected alpha in [0, 1], the share of a bonus that is handed on, got {self.alpha}")
 
+    @property
+    def reads(self) -> Reads:
+        """Heads."""
+        return Reads(needs={"heads"}, layers=self.layers)
+
     def factors(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Bonuses of the anchors, partly handed on."""
-        distance_BR, influence_BR = signals.need("heads")
+        distance_BR, influence_BR = signals.heads.local_distance_BR, signals.heads.future_attention_BR
         mask_BR = signals.mask_BR
         step_BR = step_to_next(distance_BR, mask_BR)
         opening_BR = mask_BR & (step_BR > masked_quantile(step_BR, mask_BR, 0.5))

@@ -8,11 +8,11 @@ times 1.5, is our reading.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 
@@ -20,9 +20,11 @@ from flowtracer.shapes import Float
 class EntropyCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by predictive entropy."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    @property
+    def reads(self) -> Reads:
+        """Logits."""
+        return Reads(needs={"logits"})
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Predictive entropy."""
-        entropy_BR, _ = signals.need("logits")
-        return entropy_BR
+        return signals.logits.entropy_BR

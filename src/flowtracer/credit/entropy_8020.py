@@ -12,12 +12,12 @@ splits it later, so its micro-batches are not known yet. The KL term, if any, st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals, check_share, top_share
+from flowtracer.credit.base import check_share, top_share
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 
@@ -26,14 +26,18 @@ class Entropy8020Credit:
     """w = n / kept on the top `rho` of the whole batch's tokens by entropy, else 0."""
 
     rho: float = 0.2
-    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
 
     def __post_init__(self) -> None:
         check_share("rho", self.rho)
 
+    @property
+    def reads(self) -> Reads:
+        """Logits."""
+        return Reads(needs={"logits"})
+
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Keep the forking tokens, at the weight of all."""
-        entropy_BR, _ = signals.need("logits")
+        entropy_BR = signals.logits.entropy_BR
         mask_BR = signals.mask_BR
         kept_BR = top_share(entropy_BR.reshape(1, -1), mask_BR.reshape(1, -1), self.rho).view_as(mask_BR)
         scale = mask_BR.sum() / kept_BR.sum().clamp_min(1)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals, check_choice
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float
 
 
@@ -29,18 +29,16 @@ class FlowCredit(BoostCredit):
 
     layers: Sequence[int] | None = None
     at: str = "token"
-    needs: ClassVar[frozenset[str]] = frozenset({"flow"})
 
-    def check(self) -> None:
-        """Raise on a place that the flow cannot end at."""
-        check_choice("at", self.at, ("token", "prediction"))
+    @property
+    def reads(self) -> Reads:
+        """Flow."""
+        return Reads(needs={"flow"}, layers=self.layers, at=self.at)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Throughput."""
-        throughput_BR, _ = signals.need("flow")
-        return throughput_BR
+        return signals.flow.throughput_BR
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
         """Responses that were traced."""
-        _, traced_B = signals.need("flow")
-        return traced_B
+        return signals.flow.traced_B

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 
@@ -25,9 +25,12 @@ class GlobalCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by future attention influence."""
 
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"heads"})
+
+    @property
+    def reads(self) -> Reads:
+        """Heads."""
+        return Reads(needs={"heads"}, layers=self.layers)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Future attention influence."""
-        _, influence_BR = signals.need("heads")
-        return influence_BR
+        return signals.heads.future_attention_BR

@@ -10,12 +10,12 @@ after it. Without an answer every factor is 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float
 
 
@@ -23,15 +23,17 @@ from flowtracer.shapes import Bool, Float
 class GradientCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by gradient times embedding."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"answer", "gradient"})
+    @property
+    def reads(self) -> Reads:
+        """The answer, and gradients."""
+        return Reads(needs={"answer", "gradient"})
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Norm of gradient times embedding, before the answer."""
-        saliency_BR, _ = signals.need("gradient")
-        _, reasoning_BR = signals.need("answer")
+        saliency_BR = signals.gradient.saliency_BR
+        reasoning_BR = signals.answer.reasoning_BR
         return torch.where(reasoning_BR, saliency_BR, 0.0)
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
         """Responses with an answer."""
-        answer_BR, _ = signals.need("answer")
-        return answer_BR.any(-1)
+        return signals.answer.answer_BR.any(-1)

@@ -14,12 +14,11 @@ FlowTracer locates it, in the place of the box, for tasks that are not answered 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals, check_choice
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Float
 
 SLOPE, LOWEST, HIGHEST = 0.5, 0.5, 5.0
@@ -30,15 +29,19 @@ class GrailCredit:
     """w by the z-score of saliency where the advantage is not positive, 5 inside the box."""
 
     target: str = "box"
-    needs: ClassVar[frozenset[str]] = frozenset({"answer", "gradient"})
 
     def __post_init__(self) -> None:
-        check_choice("target", self.target, ("box", "answer"))
+        _ = self.reads  # which checks the target
+
+    @property
+    def reads(self) -> Reads:
+        """The answer, and gradients."""
+        return Reads(needs={"answer", "gradient"}, target=self.target)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """z-scores over the reasoning; 0 elsewhere."""
-        _, saliency_BR = signals.need("gradient")
-        _, reasoning_BR = signals.need("answer")
+        saliency_BR = signals.gradient.saliency_before_BR
+        reasoning_BR = signals.answer.reasoning_BR
         counted_BR = reasoning_BR & signals.mask_BR
         log_BR = torch.where(counted_BR, (saliency_BR + 1e-8).log(), 0.0)
         n_B1 = counted_BR.sum(-1, keepdim=True).clamp_min(1)
@@ -48,7 +51,7 @@ class GrailCredit:
 
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Advantages times factors."""
-        answer_BR, reasoning_BR = signals.need("answer")
+        answer_BR, reasoning_BR = signals.answer.answer_BR, signals.answer.reasoning_BR
         blamed_BR = reasoning_BR & signals.mask_BR & (signals.advantages_B <= 0)[:, None]
         by_score_BR = (1 + SLOPE * self.scores(signals)).clamp(LOWEST, HIGHEST)
         factors_BR = torch.where(blamed_BR, by_score_BR, 1.0)

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float
 
@@ -30,15 +29,19 @@ class LikelihoodGainCredit:
     """A + `weight` |A| omega: lambda is a word of Python, so the option is called `weight`."""
 
     weight: float = 0.5
-    needs: ClassVar[frozenset[str]] = frozenset({"gain"})
 
     def __post_init__(self) -> None:
         if not (self.weight >= 0 and math.isfinite(self.weight)):
             raise InputError(f"expected weight of at least 0, the source's lambda, got {self.weight}")
 
+    @property
+    def reads(self) -> Reads:
+        """The gain."""
+        return Reads(needs={"gain"})
+
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
         """The advantage, moved within the response towards what serves the gold answer."""
-        (gain_BR,) = signals.need("gain")
+        gain_BR = signals.gain.gain_BR
         mask_BR = signals.mask_BR
         mean_B1 = (gain_BR * mask_BR).sum(-1, keepdim=True) / mask_BR.sum(-1, keepdim=True).clamp_min(1)
         centred_BR = (gain_BR - mean_B1) * mask_BR

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float
 
 
@@ -25,11 +25,15 @@ class LocalCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by the step of WAAD."""
 
     layers: Sequence[int] | None = None
-    needs: ClassVar[frozenset[str]] = frozenset({"heads"})
+
+    @property
+    def reads(self) -> Reads:
+        """Heads."""
+        return Reads(needs={"heads"}, layers=self.layers)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Step of WAAD to the next token."""
-        distance_BR, _ = signals.need("heads")
+        distance_BR = signals.heads.local_distance_BR
         return step_to_next(distance_BR, signals.mask_BR)
 
 

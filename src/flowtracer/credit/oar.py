@@ -15,12 +15,12 @@ Without an answer every factor is 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals, check_share, masked_quantile
+from flowtracer.credit.base import check_share, masked_quantile
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float
 
@@ -33,17 +33,21 @@ class OarCredit:
 
     quantile: float = 0.4
     peak: float = 2.0
-    needs: ClassVar[frozenset[str]] = frozenset({"answer", "perturbation"})
 
     def __post_init__(self) -> None:
         check_share("quantile", self.quantile)
         if self.peak < 0:
             raise InputError(f"expected peak of at least 0, the most that a factor grows, got {self.peak}")
 
+    @property
+    def reads(self) -> Reads:
+        """The answer, and what noise moves."""
+        return Reads(needs={"answer", "perturbation"})
+
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Influence, 0 to 1 over the reasoning of each response; 0 elsewhere."""
-        (influence_BR,) = signals.need("perturbation")
-        _, reasoning_BR = signals.need("answer")
+        influence_BR = signals.perturbation.influence_BR
+        reasoning_BR = signals.answer.reasoning_BR
         counted_BR = reasoning_BR & signals.mask_BR
         log_BR = influence_BR.log1p()
         least_B1 = log_BR.masked_fill(~counted_BR, torch.inf).amin(-1, keepdim=True)
@@ -52,7 +56,7 @@ class OarCredit:
 
     def factors(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Damped below the quantile, raised above it, mean 1."""
-        _, reasoning_BR = signals.need("answer")
+        reasoning_BR = signals.answer.reasoning_BR
         counted_BR = reasoning_BR & signals.mask_BR
         scores_BR = self.scores(signals)
         varies_B1 = (scores_BR > 0).any(-1, keepdim=True)

@@ -8,12 +8,12 @@ Without an answer every factor is 1. `keep="bottom"` boosts the tokens that are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float
 
 
@@ -21,11 +21,14 @@ from flowtracer.shapes import Bool, Float
 class PositionCredit(BoostCredit):
     """w = `gamma` on the `ratio` of the tokens that stand nearest to the answer."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"answer"})
+    @property
+    def reads(self) -> Reads:
+        """The answer."""
+        return Reads(needs={"answer"})
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Minus the distance to the answer."""
-        answer_BR, _ = signals.need("answer")
+        answer_BR = signals.answer.answer_BR
         places_R = torch.arange(answer_BR.shape[1], device=answer_BR.device)
         first_B1 = torch.where(answer_BR, places_R, answer_BR.shape[1]).amin(-1, keepdim=True)
         last_B1 = torch.where(answer_BR, places_R, -1).amax(-1, keepdim=True)
@@ -33,5 +36,4 @@ class PositionCredit(BoostCredit):
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
         """Responses with an answer."""
-        answer_BR, _ = signals.need("answer")
-        return answer_BR.any(-1)
+        return signals.answer.answer_BR.any(-1)

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals, check_share, top_share
+from flowtracer.credit.base import check_share, top_share
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int
 
@@ -33,7 +33,6 @@ class ProgressCredit:
     cut_share: float = 0.1
     cuts_per_segment: int = 4
     cue: str = "\n<answer>"
-    needs: ClassVar[frozenset[str]] = frozenset({"group", "logits", "gold"})
 
     def __post_init__(self) -> None:
         check_share("cut_share", self.cut_share)
@@ -42,12 +41,16 @@ class ProgressCredit:
         if not math.isfinite(self.weight):
             raise InputError(f"expected a finite weight of the progress, got {self.weight}")
 
+    @property
+    def reads(self) -> Reads:
+        """The gold answer, the group, and logits."""
+        return Reads(needs={"group", "logits", "gold"})
+
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
         """The reward above the group's mean, plus the progress of the token's segment."""
-        _, _, rewards_B, baselines_B = signals.need("group")
-        (score_gold,) = signals.need("gold")
+        rewards_B, baselines_B = signals.group.rewards_B, signals.group.baselines_B
         segments_BR, ends_BR = self.segments(signals)
-        start_B, behind_BR = score_gold(ends_BR, self.cue)
+        start_B, behind_BR = signals.gold.score(ends_BR, self.cue)
         gains_BR = rewards_B.new_zeros(behind_BR.shape, dtype=torch.float32)
         for row in range(len(ends_BR)):
             reached_S = behind_BR[row][ends_BR[row]]
@@ -59,7 +62,7 @@ class ProgressCredit:
 
     def segments(self, signals: Signals) -> tuple[Int[Tensor, "B R"], Bool[Tensor, "B R"]]:
         """The segment of each counted token, from 0, and the last token of each segment."""
-        entropy_BR, _ = signals.need("logits")
+        entropy_BR = signals.logits.entropy_BR
         mask_BR = signals.mask_BR
         cut_BR = top_share(entropy_BR, mask_BR, self.cut_share).long()
         segments_BR = (cut_BR.cumsum(-1) - cut_BR) // self.cuts_per_segment

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals
+from flowtracer.credit.base import BoostCredit
+from flowtracer.credit.signals import Signals
 from flowtracer.shapes import Float
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit, Signals, check_choice, ranks
+from flowtracer.credit.base import BoostCredit, ranks
 from flowtracer.credit.random import uniform_draws
+from flowtracer.credit.signals import Reads, Signals
 from flowtracer.shapes import Bool, Float
 
 
@@ -26,15 +26,15 @@ class ShuffledCredit(BoostCredit):
     layers: Sequence[int] | None = None
     at: str = "token"
     seed: int = 0
-    needs: ClassVar[frozenset[str]] = frozenset({"flow"})
 
-    def check(self) -> None:
-        """Raise on a place that the flow cannot end at."""
-        check_choice("at", self.at, ("token", "prediction"))
+    @property
+    def reads(self) -> Reads:
+        """Flow."""
+        return Reads(needs={"flow"}, layers=self.layers, at=self.at)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Throughput, permuted."""
-        throughput_BR, _ = signals.need("flow")
+        throughput_BR = signals.flow.throughput_BR
         # The token that drew the k-th largest number gets the score of the k-th counted token.
         rank_BR = ranks(uniform_draws(signals, self.seed), signals.mask_BR)
         counted_first_BR = torch.argsort(~signals.mask_BR, dim=-1, stable=True)
@@ -42,5 +42,4 @@ class ShuffledCredit(BoostCredit):
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
         """Responses that were traced."""
-        _, traced_B = signals.need("flow")
-        return traced_B
+        return signals.flow.traced_B

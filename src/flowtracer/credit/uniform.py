@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import Signals
+from flowtracer.credit.signals import Signals
 from flowtracer.shapes import Float
 
 

@@ -22,14 +22,15 @@ import itertools
 import time
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, no_type_check
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit import Credit, Signals, make_credit, needs_of
+from flowtracer.credit import Credit, Readings, Signals, make_credit, reads_of
+from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted, normalised
 from flowtracer.rl.loss_probe import refuse_nonlinear_loss
@@ -89,7 +90,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             raise InputError("expected TRL's own loss, got the Liger kernel, which takes one advantage a sequence")
         options = cast("dict[str, Any] | None", self.args.credit_options)  # TRL has parsed what came as a string
         self.credit = credit or make_credit(self.args.credit, options)
-        needs_of(self.credit)
+        reads_of(self.credit)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             refuse_sharded(self.credit)
         self._signal_reader: SignalReader | None = None
@@ -123,13 +124,13 @@ class FlowGRPOTrainer(GRPOTrainer):
         if "tool_mask" in out:
             mask_BR &= out["tool_mask"].bool()
         seeds_B = _seeds(out["completion_ids"], mask_BR, self.args.seed + self.state.global_step)
-        fields, misses = self._signals(out, inputs, seeds_B)
+        readings, misses = self._signals(out, inputs, seeds_B)
         signals = Signals(
             mask_BR=mask_BR,
             advantages_B=out["advantages"],
             seeds_B=seeds_B,
             trained=self.state.global_step / max(self.state.max_steps, 1),
-            **fields,
+            readings=readings,
         )
         advantages_BR = self.credit(signals)
         if self.args.credit_normalise:
@@ -166,8 +167,8 @@ class FlowGRPOTrainer(GRPOTrainer):
             log_probs_BR, entropies_BR, aux_loss = run(**kwargs)
         if self._reader().wants_logits:
             off_BR = ~sampled.response_mask_BR.bool()
-            found = {"log_prob_BR": log_probs_BR, "entropy_BR": entropies_BR}
-            self._ride.logits = {name: values_BR.float().masked_fill(off_BR, 0) for name, values_BR in found.items()}
+            entropy_BR, log_prob_BR = (x_BR.float().masked_fill(off_BR, 0) for x_BR in (entropies_BR, log_probs_BR))
+            self._ride.logits = LogitSignals(entropy_BR=entropy_BR, log_prob_BR=log_prob_BR)
         return log_probs_BR, entropies_BR, aux_loss
 
     def _is_policy(self, model: Any) -> bool:
@@ -193,7 +194,7 @@ class FlowGRPOTrainer(GRPOTrainer):
 
     def _signals(
         self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...]
-    ) -> tuple[dict[str, Any], Counter[str]]:
+    ) -> tuple[Readings, Counter[str]]:
         """What the strategy needs, and nothing else."""
         sampled = Sampled(
             prompt_ids_BP=out["prompt_ids"],
@@ -204,14 +205,14 @@ class FlowGRPOTrainer(GRPOTrainer):
             golds=[_text_or_none(row["gold"]) for row in inputs] if "gold" in inputs[0] else None,
         )
         reader = self._reader()
-        fields, misses = reader.read(sampled, seeds_B, self._ride, self._heard)
+        readings, misses = reader.read(sampled, seeds_B, self._ride, self._heard)
         self._rode = self._ride is not None
         self._ride = self._heard = None
         if "group" in reader.needs:
-            fields |= {"token_ids_BR": out["completion_ids"], **self._group(len(inputs))}
-        return fields, misses
+            readings = replace(readings, group=self._group(out["completion_ids"]))
+        return readings, misses
 
-    def _group(self, batch: int) -> dict[str, Tensor]:
+    def _group(self, ids_BR: Tensor) -> GroupSignals:
         """Group, reward and mean reward of the group of this process's responses, out of those of all processes."""
         rewards_N = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)
         # What no function could score is left out of the mean, and stands at it.
@@ -219,9 +220,12 @@ class FlowGRPOTrainer(GRPOTrainer):
         means_N = rewards_N.view(-1, self.num_generations).nanmean(1).repeat_interleave(self.num_generations)
         means_N = means_N.nan_to_num()
         rewards_N = torch.where(rewards_N.isnan(), means_N, rewards_N)
+        batch = len(ids_BR)
         own = slice(self.accelerator.process_index * batch, (self.accelerator.process_index + 1) * batch)
         groups_N = torch.arange(len(rewards_N), device=rewards_N.device) // self.num_generations
-        return {"groups_B": groups_N[own], "rewards_B": rewards_N[own], "baselines_B": means_N[own]}
+        return GroupSignals(
+            token_ids_BR=ids_BR, groups_B=groups_N[own], rewards_B=rewards_N[own], baselines_B=means_N[own]
+        )
 
     def _refuse_untraceable(self) -> None:
         if self.args.trace_steps < 0 or self.args.trace_prompts < 0:
@@ -271,8 +275,8 @@ class FlowGRPOTrainer(GRPOTrainer):
 
     def _tracer(self) -> Tracer:
         """A tracer that reads the same flow as credit does."""
-        layers, at = getattr(self.credit, "layers", None), getattr(self.credit, "at", "token")
-        return Tracer(self.accelerator.unwrap_model(self.model), self._text_tokenizer(), layers, at=at)
+        reads = reads_of(self.credit)
+        return Tracer(self.accelerator.unwrap_model(self.model), self._text_tokenizer(), reads.layers, at=reads.at)
 
     def _text_tokenizer(self) -> Any:
         """The tokenizer itself, also where a processor of several modalities wraps it."""
@@ -290,14 +294,12 @@ class FlowGRPOTrainer(GRPOTrainer):
             "credit/own_forward": self._reader().own_forward,
             "credit/seconds": seconds,
         }
-        if signals.throughput_BR is not None and signals.traced_B is not None:
-            boosted_flow = (signals.throughput_BR * boosted_BR).sum()
-            metrics["credit/traced"] = signals.traced_B.float().mean()
-            metrics["credit/flow_in_boosted"] = boosted_flow / (signals.throughput_BR * learned_BR).sum().clamp_min(
-                1e-12
-            )
-        if signals.answer_BR is not None:
-            metrics["credit/answered"] = signals.answer_BR.any(-1).float().mean()
+        if (flow := signals.readings.flow) is not None:
+            all_flow = (flow.throughput_BR * learned_BR).sum()
+            metrics["credit/traced"] = flow.traced_B.float().mean()
+            metrics["credit/flow_in_boosted"] = (flow.throughput_BR * boosted_BR).sum() / all_flow.clamp_min(1e-12)
+        if (answer := signals.readings.answer) is not None:
+            metrics["credit/answered"] = answer.answer_BR.any(-1).float().mean()
             metrics |= _miss_shares(misses, len(mask_BR))
         values = torch.tensor([float(value) for value in metrics.values()], device=mask_BR.device)
         means = self.accelerator.gather(values[None]).mean(0).tolist()

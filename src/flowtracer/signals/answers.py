@@ -9,43 +9,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from flowtracer.shapes import Bool
+from flowtracer.credit.signals import AnswerSignals
 from flowtracer.signals.sampled import Sampled
 from flowtracer.text.answer import Miss, first_box, locate_answer, opening_of
 from flowtracer.text.offsets import token_offsets, tokens_overlapping
 from flowtracer.text.span import CharSpan, Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """Answers of a batch of responses."""
-
-    answer_BR: Bool[Tensor, "B R"]
-    reasoning_BR: Bool[Tensor, "B R"]
-    misses: Counter[str]
-    """Why the others have none, by named reason."""
-
-
-def locate_answers(tokenizer: Any, sampled: Sampled, target: str = "answer") -> Answers:
-    """The answers of a batch."""
+def locate_answers(tokenizer: Any, sampled: Sampled, target: str = "answer") -> tuple[AnswerSignals, Counter[str]]:
+    """The answers of a batch, and why the other responses have none, by named reason."""
     answer_BR = torch.zeros(sampled.response_ids_BR.shape, dtype=torch.bool)
     reasoning_BR = torch.zeros_like(answer_BR)
     misses: Counter[str] = Counter()
     for row, (ids, length) in enumerate(zip(sampled.response_ids_BR.tolist(), sampled.lengths(), strict=True)):
-        found = answer_in_response(tokenizer, ids[:length], target)
-        if isinstance(found, Miss):
-            misses[found.value] += 1
+        spans = answer_in_response(tokenizer, ids[:length], target)
+        if isinstance(spans, Miss):
+            misses[spans.value] += 1
         else:
-            opening, answer = found
+            opening, answer = spans
             answer_BR[row, answer.start : answer.stop] = True
             reasoning_BR[row, : opening.start] = True
-    return Answers(answer_BR=answer_BR.to(sampled.device), reasoning_BR=reasoning_BR.to(sampled.device), misses=misses)
+    found = AnswerSignals(answer_BR=answer_BR.to(sampled.device), reasoning_BR=reasoning_BR.to(sampled.device))
+    return found, misses
 
 
 def answer_in_response(tokenizer: Any, response_ids: Sequence[int], target: str = "answer") -> tuple[Span, Span] | Miss:

@@ -14,14 +14,16 @@ By head (arXiv 2510.13554), with all three linear in attention, so that one pass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.attention.panels import AttentionPanels
+from flowtracer.credit.signals import AttentionSignals, HeadSignals, Readings
 from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.signals.passes import Pending
@@ -42,36 +44,46 @@ def spread_reader(model: object, layers: Sequence[int] | None) -> AttentionReade
     return AttentionReader(model, [middle[place] for place in places])
 
 
-class PendingScores(Pending):
-    """Scores of every sequence's response tokens, by one of the functions below.
+class _PendingScores(Pending):
+    """Two scores of every sequence's response tokens."""
 
-    Args:
-        reader: Reads the model's attention.
-        sampled: The sequences.
-        scores: Layers and a few sequences to two scores of their response tokens.
-        names: The names of the two.
-    """
-
-    def __init__(
-        self,
-        reader: AttentionReader,
-        sampled: Sampled,
-        scores: Callable[[Sequence[LayerAttention], Rows], tuple[Tensor, Tensor]],
-        names: tuple[str, str],
-    ) -> None:
+    def __init__(self, reader: AttentionReader, sampled: Sampled) -> None:
         columns_R = torch.arange(1, sampled.response_ids_BR.shape[1] + 1, device=sampled.device)
         super().__init__(reader, sampled, (sampled.response_mask_BR * columns_R).amax(-1))
-        self._scores = scores
-        self._found = {name: torch.zeros(sampled.response_ids_BR.shape, device=sampled.device) for name in names}
+        self.one_BR, self.other_BR = torch.zeros(2, *sampled.response_ids_BR.shape, device=sampled.device)
+
+    @abstractmethod
+    def scores(self, layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+        """The two, of a few sequences."""
 
     def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
         """Score a few sequences."""
-        for whole_BR, part_BR in zip(self._found.values(), self._scores(layers, few), strict=True):
+        for whole_BR, part_BR in zip((self.one_BR, self.other_BR), self.scores(layers, few), strict=True):
             whole_BR[few.rows, : part_BR.shape[1]] = part_BR.to(whole_BR.device)
 
-    def fields(self) -> dict[str, Any]:
-        """The two scores."""
-        return dict(self._found)
+
+class PendingAttention(_PendingScores):
+    """Attention received, and row entropy."""
+
+    def scores(self, layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+        """`mean_scores`."""
+        return mean_scores(layers, few)
+
+    def add_to(self, readings: Readings) -> Readings:
+        """The two."""
+        return replace(readings, attention=AttentionSignals(received_BR=self.one_BR, row_entropy_BR=self.other_BR))
+
+
+class PendingHeads(_PendingScores):
+    """WAAD and FAI."""
+
+    def scores(self, layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+        """`head_scores`."""
+        return head_scores(layers, few)
+
+    def add_to(self, readings: Readings) -> Readings:
+        """The two."""
+        return replace(readings, heads=HeadSignals(local_distance_BR=self.one_BR, future_attention_BR=self.other_BR))
 
 
 def mean_scores(layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:

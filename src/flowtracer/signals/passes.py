@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
+from flowtracer.credit.signals import Readings
 from flowtracer.model.capture import AttentionReader, record_attention
 from flowtracer.shapes import Int
 from flowtracer.signals.sampled import Rows, Sampled
@@ -60,8 +61,8 @@ class Pending(ABC):
         """Compute what is kept of a few sequences."""
 
     @abstractmethod
-    def fields(self) -> dict[str, Any]:
-        """The signals, by their names in `Signals`."""
+    def add_to(self, readings: Readings) -> Readings:
+        """What was read before, and this signal."""
 
 
 def run_forwards(pending: Pending, *, rows_per_forward: int, every_rank_alike: bool) -> int:

@@ -12,21 +12,28 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
-
-from flowtracer.credit import Credit, needs_of
+from flowtracer.credit import Credit, needs_of, reads_of
+from flowtracer.credit.signals import (
+    AnswerSignals,
+    GainSignals,
+    GoldSignals,
+    GradientSignals,
+    LogitSignals,
+    PerturbationSignals,
+    Readings,
+)
 from flowtracer.errors import InputError
 from flowtracer.model.capture import AttentionReader
 from flowtracer.model.logits import LogitReader
-from flowtracer.signals.answers import Answers, locate_answers
+from flowtracer.signals.answers import locate_answers
 from flowtracer.signals.generated import Generated, GenerationReader, fill
 from flowtracer.signals.gold import PrefixScorer, read_gain
 from flowtracer.signals.gradients import read_influence, read_saliency
-from flowtracer.signals.heads import PendingScores, head_scores, mean_scores, spread_reader
+from flowtracer.signals.heads import PendingAttention, PendingHeads, spread_reader
 from flowtracer.signals.logits import token_logits
 from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
@@ -59,11 +66,12 @@ def refuse_sharded(credit: Credit) -> None:
 class Ride:
     """What a pass of the trainer's own has given of a batch."""
 
-    answers: Answers | None = None
+    answers: tuple[AnswerSignals, Counter[str]] | None = None
+    """Where the responses answer, and why the others do not, by named reason."""
     waiting: Sequence[Pending] = ()
     """Signals of attention, as far as the pass has read them."""
-    logits: dict[str, Tensor] = field(default_factory=dict)
-    """Entropies and log-probabilities, (B, R), where the pass computed them."""
+    logits: LogitSignals | None = None
+    """Entropies and log-probabilities, where the pass computed them."""
 
 
 class SignalReader:
@@ -72,8 +80,7 @@ class SignalReader:
     Args:
         model: The policy.
         tokenizer: Its tokenizer.
-        credit: The strategy. Its attributes `layers`, `at` and `target`, where it has them, say which layers are read,
-            where the flow ends, and what counts as the answer.
+        credit: The strategy, which says what it reads.
         temperature: What logits are divided by: the policy as it samples.
         rows_per_forward: Sequences in one forward.
         every_rank_alike: Run the same number of whole forwards whatever was sampled, for a sharded model.
@@ -96,12 +103,10 @@ class SignalReader:
     ) -> None:
         if every_rank_alike:
             refuse_sharded(credit)
+        self._reads = reads_of(credit)
         self.needs = needs_of(credit)
         self._model = model
         self._tokenizer = tokenizer
-        self._layers = getattr(credit, "layers", None)
-        self._at = getattr(credit, "at", "token")
-        self._target = getattr(credit, "target", "answer")
         self._temperature = temperature
         self._size = rows_per_forward
         self._alike = every_rank_alike
@@ -110,11 +115,11 @@ class SignalReader:
 
     @cached_property
     def _middle(self) -> AttentionReader:
-        return AttentionReader(self._model, self._layers)
+        return AttentionReader(self._model, self._reads.layers)
 
     @cached_property
     def _spread(self) -> AttentionReader:
-        return spread_reader(self._model, self._layers)
+        return spread_reader(self._model, self._reads.layers)
 
     @cached_property
     def _logits(self) -> LogitReader:
@@ -153,7 +158,7 @@ class SignalReader:
         ridden = Ride()
         if self.needs & _OF_ATTENTION and self._rides_truly:
             ridden.answers = self._locate(sampled)
-            ridden.waiting = self._waiting(sampled, ridden.answers)
+            ridden.waiting = self._waiting(sampled, ridden.answers and ridden.answers[0])
         with ride(self._model, ridden.waiting):
             yield ridden
 
@@ -173,8 +178,8 @@ class SignalReader:
         seeds_B: tuple[int, ...],
         ridden: Ride | None = None,
         generated: Generated | None = None,
-    ) -> tuple[dict[str, Any], Counter[str]]:
-        """Fields of `Signals`, and why responses have no answer or no flow, by named reason.
+    ) -> tuple[Readings, Counter[str]]:
+        """What was read, and why responses have no answer or no flow, by named reason.
 
         Afterwards `own_forward` is the share of the sequences that the model had to run over again.
 
@@ -182,16 +187,14 @@ class SignalReader:
             InputError: A layer that the model does not have, or a gold answer that nobody gave.
             CaptureError: The model's attention or logits cannot be read.
         """
-        fields: dict[str, Any] = {}
-        misses: Counter[str] = Counter()
         self.own_forward = float(bool(self.needs & _OF_PASSES))
         ridden = Ride() if ridden is None else ridden
-        answers = ridden.answers or self._locate(sampled)
-        if answers is not None:
-            fields |= {"answer_BR": answers.answer_BR, "reasoning_BR": answers.reasoning_BR}
-            misses = answers.misses
-            fields |= self._of_gradients(sampled, answers, seeds_B)
-        waiting = ridden.waiting or self._waiting(sampled, answers)
+        answer, misses = ridden.answers or self._locate(sampled) or (None, Counter[str]())
+        misses = misses.copy()
+        readings = Readings(answer=answer)
+        if answer is not None:
+            readings = self._of_gradients(readings, sampled, answer, seeds_B)
+        waiting = ridden.waiting or self._waiting(sampled, answer)
         if generated is not None and not ridden.waiting:
             attention = self._generation.attention(sampled, generated)
             if attention is not None:
@@ -200,57 +203,57 @@ class SignalReader:
             if len(pending.missing) or (self._alike and not ridden.waiting):
                 ran = run_forwards(pending, rows_per_forward=self._size, every_rank_alike=self._alike)
                 self.own_forward = max(self.own_forward, ran / len(sampled))
-            fields |= pending.fields()
-        if answers is not None and "traced_B" in fields:
-            misses["no_flow"] = int(answers.answer_BR.any(-1).sum() - fields["traced_B"].sum())
-        if self.needs & {"logits", "gain", "gold"}:
-            fields |= self._of_logits(sampled, ridden.logits)
-        return fields, +misses
+            readings = pending.add_to(readings)
+        if answer is not None and readings.flow is not None:
+            misses["no_flow"] = int(answer.answer_BR.any(-1).sum() - readings.flow.traced_B.sum())
+        return self._of_logits(readings, sampled, ridden.logits), +misses
 
-    def _locate(self, sampled: Sampled) -> Answers | None:
-        return locate_answers(self._tokenizer, sampled, self._target) if self.needs & _OF_ANSWER else None
+    def _locate(self, sampled: Sampled) -> tuple[AnswerSignals, Counter[str]] | None:
+        return locate_answers(self._tokenizer, sampled, self._reads.target) if self.needs & _OF_ANSWER else None
 
-    def _waiting(self, sampled: Sampled, answers: Answers | None) -> list[Pending]:
+    def _waiting(self, sampled: Sampled, answer: AnswerSignals | None) -> list[Pending]:
         """What attention is needed for."""
         waiting: list[Pending] = []
-        if "flow" in self.needs and answers is not None:
-            waiting.append(PendingFlow(self._middle, sampled, answers.answer_BR, at=self._at))
+        if "flow" in self.needs and answer is not None:
+            waiting.append(PendingFlow(self._middle, sampled, answer.answer_BR, at=self._reads.at))
         if "attention" in self.needs:
-            waiting.append(PendingScores(self._middle, sampled, mean_scores, ("received_BR", "row_entropy_BR")))
+            waiting.append(PendingAttention(self._middle, sampled))
         if "heads" in self.needs:
-            names = ("local_distance_BR", "future_attention_BR")
-            waiting.append(PendingScores(self._spread, sampled, head_scores, names))
+            waiting.append(PendingHeads(self._spread, sampled))
         return waiting
 
-    def _of_gradients(self, sampled: Sampled, answers: Answers, seeds_B: tuple[int, ...]) -> dict[str, Any]:
-        fields: dict[str, Any] = {}
+    def _of_gradients(
+        self, readings: Readings, sampled: Sampled, answer: AnswerSignals, seeds_B: tuple[int, ...]
+    ) -> Readings:
         if "gradient" in self.needs:
-            fields["saliency_BR"], fields["saliency_before_BR"] = read_saliency(
-                self._logits, sampled, answers.answer_BR, rows_per_forward=self._size
-            )
+            here_BR, before_BR = read_saliency(self._logits, sampled, answer.answer_BR, rows_per_forward=self._size)
+            readings = replace(readings, gradient=GradientSignals(saliency_BR=here_BR, saliency_before_BR=before_BR))
         if "perturbation" in self.needs:
-            fields["influence_BR"] = read_influence(
-                self._logits, sampled, answers.answer_BR, answers.reasoning_BR, seeds_B, rows_per_forward=self._size
+            influence_BR = read_influence(
+                self._logits, sampled, answer.answer_BR, answer.reasoning_BR, seeds_B, rows_per_forward=self._size
             )
-        return fields
+            readings = replace(readings, perturbation=PerturbationSignals(influence_BR=influence_BR))
+        return readings
 
-    def _of_logits(self, sampled: Sampled, ridden: Mapping[str, Tensor]) -> dict[str, Any]:
+    def _of_logits(self, readings: Readings, sampled: Sampled, logits: LogitSignals | None) -> Readings:
         options: dict[str, Any] = {"temperature": self._temperature, "rows_per_forward": self._size}
-        fields: dict[str, Any] = {}
         if self.needs & _OF_LOGITS:
-            fields |= ridden
-            if not ridden:
+            if logits is None:
                 self.own_forward = 1.0
-                fields["entropy_BR"], fields["log_prob_BR"] = token_logits(self._logits, sampled, **options)
-        if "gain" in self.needs:
-            fields["gain_BR"] = read_gain(
+                entropy_BR, log_prob_BR = token_logits(self._logits, sampled, **options)
+                logits = LogitSignals(entropy_BR=entropy_BR, log_prob_BR=log_prob_BR)
+            readings = replace(readings, logits=logits)
+        if "gain" in self.needs and logits is not None:
+            gain_BR = read_gain(
                 self._logits,
                 self._tokenizer,
                 sampled,
-                fields["log_prob_BR"],
+                logits.log_prob_BR,
                 template_options=self._template_options,
                 **options,
             )
+            readings = replace(readings, gain=GainSignals(gain_BR=gain_BR))
         if "gold" in self.needs:
-            fields["score_gold"] = PrefixScorer(self._logits, self._tokenizer, sampled, rows_per_forward=self._size)
-        return fields
+            scorer = PrefixScorer(self._logits, self._tokenizer, sampled, rows_per_forward=self._size)
+            readings = replace(readings, gold=GoldSignals(score=scorer))
+        return readings

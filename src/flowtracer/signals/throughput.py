@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.attention.shared_prefix import attention_panels
+from flowtracer.credit.signals import FlowSignals, Readings
 from flowtracer.flow.solve import solve, within_budget
 from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Bool
@@ -59,6 +60,6 @@ class PendingFlow(Pending):
         self._throughput_BR[few.rows, :stop] = found_BR.float().to(device)
         self._traced_B[few.rows] = valid_B.to(device)
 
-    def fields(self) -> dict[str, Any]:
+    def add_to(self, readings: Readings) -> Readings:
         """Throughput, and which responses were traced."""
-        return {"throughput_BR": self._throughput_BR, "traced_B": self._traced_B}
+        return replace(readings, flow=FlowSignals(throughput_BR=self._throughput_BR, traced_B=self._traced_B))

@@ -69,11 +69,11 @@ class Oracle:
 
     def __call__(self, signals):
         if "group" in self.needs:
-            ids_BR, groups_B, rewards_B, baselines_B = signals.need("group")
-            assert groups_B.bincount().unique().tolist() == [4]
-            assert torch.equal(rewards_B.view(-1, 4).mean(1).repeat_interleave(4), baselines_B)
-            assert bool((rewards_B[::4] == 1).all()), "the worked response is right"
-            assert ids_BR.shape == signals.mask_BR.shape
+            group = signals.group
+            assert group.groups_B.bincount().unique().tolist() == [4]
+            assert torch.equal(group.rewards_B.view(-1, 4).mean(1).repeat_interleave(4), group.baselines_B)
+            assert bool((group.rewards_B[::4] == 1).all()), "the worked response is right"
+            assert group.token_ids_BR.shape == signals.mask_BR.shape
         factors_BR = torch.ones(signals.mask_BR.shape)
         for row, seed in enumerate(signals.seeds_B):
             if seed in self.needed:

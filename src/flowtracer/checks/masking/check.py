@@ -248,10 +248,10 @@ class MaskingCheck:
             response_mask_BR=torch.ones_like(ids_1R),
         )
         seeds_B = (seed,)
-        fields, _ = reader.read(sampled, seeds_B)
+        readings, _ = reader.read(sampled, seeds_B)
         mask_BR = sampled.response_mask_BR.bool()
         ones_B = torch.ones(1, device=self._device)
-        signals = Signals(mask_BR=mask_BR, advantages_B=ones_B, seeds_B=seeds_B, **fields)
+        signals = Signals(mask_BR=mask_BR, advantages_B=ones_B, seeds_B=seeds_B, readings=readings)
         speaks = getattr(credit, "speaks", None)
         if speaks is not None and not bool(speaks(signals)[0]):
             raise TraceError("no_scores", f"expected scores by {name!r}, which has nothing to say about this rollout")

@@ -16,6 +16,7 @@ The first training step is shown (`trained` = 0) to strategies that change as tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from flowtracer.checks.planted.cases import Case, pack
 from flowtracer.checks.planted.judge import Judgement, Key, judge
-from flowtracer.credit import CREDITS, Credit, Signals, make_credit, needs_of
+from flowtracer.credit import CREDITS, Credit, Reads, Signals, make_credit, needs_of, reads_of
+from flowtracer.credit.signals import GroupSignals
 from flowtracer.evaluation.accuracy import respond
 from flowtracer.shapes import Float
 from flowtracer.signals.reader import SignalReader
@@ -71,7 +73,7 @@ class StrategyJudge:
         self._order = list(strategies)
         self._group = group
         self._seed = seed
-        alike: dict[tuple[Any, ...], dict[str, Credit]] = {}
+        alike: dict[Reads, dict[str, Credit]] = {}
         for name, credit in strategies.items():
             alike.setdefault(_reading(credit), {})[name] = credit
         self._together = [_Together(credits) for credits in alike.values()]
@@ -88,14 +90,19 @@ class StrategyJudge:
         rows: list[dict[Key, Judgement]] = [{} for _ in cases]
         drawn: list[list[str]] | None = None
         for together, reader in zip(self._together, self._readers, strict=True):
-            if "group" in together.needs and drawn is None:
+            if "group" in together.reads.needs and drawn is None:
                 drawn = self._sample(cases)
-            others = drawn if drawn is not None and "group" in together.needs else [[]] * len(cases)
+            others = drawn if drawn is not None and "group" in together.reads.needs else [[]] * len(cases)
             size = 1 + len(others[0])
-            sampled, known = self._batch(cases, others)
+            sampled, group = self._batch(cases, others)
             seeds_B = tuple(case.seed + number for case in cases for number in range(size))
-            fields, _ = reader.read(sampled, seeds_B)
-            signals = Signals(mask_BR=sampled.response_mask_BR.bool(), seeds_B=seeds_B, **fields, **known)
+            readings, _ = reader.read(sampled, seeds_B)
+            signals = Signals(
+                mask_BR=sampled.response_mask_BR.bool(),
+                advantages_B=torch.where(group.rewards_B > 0, 1.0, -1.0),
+                seeds_B=seeds_B,
+                readings=replace(readings, group=group),
+            )
             for name, scores_BR, speaks_B in together.scores(signals):
                 spoken = [True] * len(cases) if speaks_B is None else speaks_B[::size].tolist()
                 _judge_rows(rows, cases, scores_BR[::size], Key(name=name, by="score"), spoken)
@@ -118,7 +125,7 @@ class StrategyJudge:
         )
         return [texts[start : start + count] for start in range(0, len(texts), count)]
 
-    def _batch(self, cases: Sequence[Case], others: Sequence[Sequence[str]]) -> tuple[Sampled, dict[str, Any]]:
+    def _batch(self, cases: Sequence[Case], others: Sequence[Sequence[str]]) -> tuple[Sampled, GroupSignals]:
         """The worked responses, each followed by its group, and what is known of them without a model."""
         rows: list[tuple[Sequence[int], Sequence[int]]] = []
         golds: list[str | None] = []
@@ -133,15 +140,13 @@ class StrategyJudge:
         prompts = [case.problem.prompt for case in cases for _ in range(size)]
         sampled = pack(rows, self._model.device, prompts=prompts, golds=golds)
         rewards_B = torch.tensor(rewards, device=sampled.device)
-        known: dict[str, Any] = {"advantages_B": torch.where(rewards_B > 0, 1.0, -1.0)}
-        if size > 1:
-            known |= {
-                "token_ids_BR": sampled.response_ids_BR,
-                "groups_B": torch.arange(len(rows), device=sampled.device) // size,
-                "rewards_B": rewards_B,
-                "baselines_B": rewards_B.view(-1, size).mean(1).repeat_interleave(size),
-            }
-        return sampled, known
+        group = GroupSignals(
+            token_ids_BR=sampled.response_ids_BR,
+            groups_B=torch.arange(len(rows), device=sampled.device) // size,
+            rewards_B=rewards_B,
+            baselines_B=rewards_B.view(-1, size).mean(1).repeat_interleave(size),
+        )
+        return sampled, group
 
 
 class _Together:
@@ -149,8 +154,8 @@ class _Together:
 
     def __init__(self, credits: Mapping[str, Credit]) -> None:
         self.credits = credits
-        self.needs = frozenset[str]().union(*map(needs_of, credits.values()))
-        _, self.layers, self.at, self.target = _reading(next(iter(credits.values())))
+        needs = frozenset[str]().union(*map(needs_of, credits.values()))
+        self.reads = replace(reads_of(next(iter(credits.values()))), needs=needs)
 
     def __call__(self, signals: Signals) -> Float[Tensor, "K B R"]:
         """Advantages by each."""
@@ -165,15 +170,10 @@ class _Together:
                 yield name, scores(signals), None if speaks is None else speaks(signals)
 
 
-def _reading(credit: Credit) -> tuple[Any, ...]:
-    """What of a model a strategy reads, in the words of `SignalReader`; and whether of a group."""
-    layers = getattr(credit, "layers", None)
-    return (
-        "group" in needs_of(credit),
-        None if layers is None else tuple(layers),
-        getattr(credit, "at", "token"),
-        getattr(credit, "target", "answer"),
-    )
+def _reading(credit: Credit) -> Reads:
+    """What of a model a strategy reads, whatever its needs; and whether of a group."""
+    reads = reads_of(credit)
+    return replace(reads, needs=reads.needs & {"group"})
 
 
 def _judge_rows(

@@ -1,0 +1,281 @@
+"""What a strategy of credit may read of a batch, one frozen dataclass a need, and how it says what it reads.
+
+`NEEDS` are the names. A strategy names those that it reads, by itself (`needs = {"logits"}`) or with what they are read
+by (`reads = Reads(needs={"flow"}, layers=(3, 4), at="prediction")`). These are computed and no others, and stand in
+`Signals` under the need's name: `signals.logits.entropy_BR`, `signals.flow.throughput_BR`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, fields
+from types import FunctionType
+from typing import TypeVar
+
+from torch import Tensor
+
+from flowtracer.errors import InputError
+from flowtracer.shapes import Bool, Float, Int
+
+Need = TypeVar("Need")
+
+GoldScorer = Callable[[Tensor, str], tuple[Tensor, Tensor]]
+"""From marked tokens (B, R) and the text that asks for the answer, the probability of the gold answer behind the
+prompt alone (B,) and behind each marked token (B, R), 0 elsewhere. It runs the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSignals:
+    """What a trainer knows of the responses to one prompt."""
+
+    token_ids_BR: Int[Tensor, "B R"]
+    groups_B: Int[Tensor, " B"]
+    """Number of each response's group: the responses to one prompt, as far as they are in this batch."""
+    rewards_B: Float[Tensor, " B"]
+    baselines_B: Float[Tensor, " B"]
+    """Mean reward of each response's whole group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSignals:
+    """Where each response answers."""
+
+    answer_BR: Bool[Tensor, "B R"]
+    """The response's own final answer; none where it has none."""
+    reasoning_BR: Bool[Tensor, "B R"]
+    """Tokens before the answer and before what opens it, such as a box; none where there is no answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowSignals:
+    """Flow from the prompt to the response's own answer."""
+
+    throughput_BR: Float[Tensor, "B R"]
+    """tau of each response token."""
+    traced_B: Bool[Tensor, " B"]
+    """Whether the response has an answer that the question flows to; where not, its throughput says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSignals:
+    """Attention averaged over heads and layers."""
+
+    received_BR: Float[Tensor, "B R"]
+    """Attention that later response tokens pay to each, summed."""
+    row_entropy_BR: Float[Tensor, "B R"]
+    """Entropy of the row of attention of each token over the log of what it could attend to: 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSignals:
+    """Attention of short-sighted and of far-sighted heads."""
+
+    local_distance_BR: Float[Tensor, "B R"]
+    """WAAD: mean distance, cut off at 10 tokens, that the short-sighted heads look back."""
+    future_attention_BR: Float[Tensor, "B R"]
+    """FAI: mean attention that the far-sighted heads of tokens 10 to 100 later pay to each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitSignals:
+    """What the policy predicted, at the sampling temperature."""
+
+    entropy_BR: Float[Tensor, "B R"]
+    """Entropy, in nats, of the distribution that each token was drawn from."""
+    log_prob_BR: Float[Tensor, "B R"]
+    """Log-probability of each token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientSignals:
+    """How sensitive log p(own answer) is to the embeddings."""
+
+    saliency_BR: Float[Tensor, "B R"]
+    """Norm of embedding times gradient of -log p(own answer), at each token."""
+    saliency_before_BR: Float[Tensor, "B R"]
+    """The same one position before, where the token is predicted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerturbationSignals:
+    """How far noise on the reasoning moves the distribution of the answer."""
+
+    influence_BR: Float[Tensor, "B R"]
+    """|gradient . embedding| of that divergence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GainSignals:
+    """What knowing the gold answer would change."""
+
+    gain_BR: Float[Tensor, "B R"]
+    """How much the log-probability of each token grows when the prompt reveals the gold answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldSignals:
+    """How likely the gold answer is, asked for behind prefixes of the response."""
+
+    score: GoldScorer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What was read for a strategy; None is what it did not ask for."""
+
+    group: GroupSignals | None = None
+    answer: AnswerSignals | None = None
+    flow: FlowSignals | None = None
+    attention: AttentionSignals | None = None
+    heads: HeadSignals | None = None
+    logits: LogitSignals | None = None
+    gradient: GradientSignals | None = None
+    perturbation: PerturbationSignals | None = None
+    gain: GainSignals | None = None
+    gold: GoldSignals | None = None
+
+
+NEEDS = tuple(each.name for each in fields(Readings))
+"""What a strategy may need, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reads:
+    """What a strategy reads.
+
+    Raises:
+        InputError: A need, a place or a target that does not exist.
+    """
+
+    needs: AbstractSet[str] = frozenset()
+    """Names among `NEEDS`."""
+    layers: Sequence[int] | None = None
+    """Decoder layers whose attention is read; None for the middle third, or five of it for `heads`."""
+    at: str = "token"
+    """Where the flow ends: at the answer's "token"s, or one before, at their "prediction"."""
+    target: str = "answer"
+    r"""What counts as answer: the final "answer", or the first complete \boxed{}, "box"."""
+
+    def __post_init__(self) -> None:
+        # Equal for equal content, whatever the caller's containers were.
+        object.__setattr__(self, "needs", frozenset(self.needs))
+        object.__setattr__(self, "layers", None if self.layers is None else tuple(self.layers))
+        if not self.needs <= set(NEEDS):
+            raise InputError(f"expected needs among {sorted(NEEDS)}, got {sorted(self.needs - set(NEEDS))}")
+        check_choice("at", self.at, ("token", "prediction"))
+        check_choice("target", self.target, ("answer", "box"))
+
+
+def reads_of(credit: Callable[..., object]) -> Reads:
+    """What a strategy reads: its `reads`, else its `needs` with the defaults, else nothing.
+
+    Raises:
+        InputError: A need that does not exist, or a function with an attribute that nobody looks at.
+    """
+    if isinstance(credit, FunctionType):
+        known = ("needs", "reads", "scores", "speaks")
+        unknown = sorted(name for name in vars(credit) if name not in known and not name.startswith("_"))
+        if unknown:
+            raise InputError(f"expected attributes of a strategy among {', '.join(known)}, got {', '.join(unknown)}")
+    reads = getattr(credit, "reads", None)
+    if reads is None:
+        return Reads(needs=getattr(credit, "needs", frozenset()))
+    if not isinstance(reads, Reads):
+        raise InputError(f"expected reads of a strategy as Reads(needs=..., ...), got {type(reads).__name__}")
+    return reads
+
+
+def needs_of(credit: Callable[..., object]) -> frozenset[str]:
+    """What a strategy needs, by name.
+
+    Raises:
+        InputError: A need that does not exist.
+    """
+    return frozenset(reads_of(credit).needs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signals:
+    """Per-token signals of a batch of responses.
+
+    Each need of a strategy is an attribute of its own name, and raises `InputError` where it was not computed.
+    """
+
+    mask_BR: Bool[Tensor, "B R"]
+    """Tokens that the loss counts; only these are ranked and weighted."""
+    advantages_B: Float[Tensor, " B"]
+    """Advantage of each response."""
+    seeds_B: tuple[int, ...]
+    """A seed of each response, the same in whatever batch it stands."""
+    trained: float = 0.0
+    """Share of the training that is done."""
+    readings: Readings = field(default_factory=Readings)
+
+    @property
+    def group(self) -> GroupSignals:
+        """Token ids, groups and rewards."""
+        return _there("group", self.readings.group)
+
+    @property
+    def answer(self) -> AnswerSignals:
+        """Where each response answers."""
+        return _there("answer", self.readings.answer)
+
+    @property
+    def flow(self) -> FlowSignals:
+        """Throughput."""
+        return _there("flow", self.readings.flow)
+
+    @property
+    def attention(self) -> AttentionSignals:
+        """Attention received, and entropy of rows."""
+        return _there("attention", self.readings.attention)
+
+    @property
+    def heads(self) -> HeadSignals:
+        """WAAD and FAI."""
+        return _there("heads", self.readings.heads)
+
+    @property
+    def logits(self) -> LogitSignals:
+        """Predictive entropy, and log-probabilities."""
+        return _there("logits", self.readings.logits)
+
+    @property
+    def gradient(self) -> GradientSignals:
+        """Saliency of the embeddings."""
+        return _there("gradient", self.readings.gradient)
+
+    @property
+    def perturbation(self) -> PerturbationSignals:
+        """Influence under noise."""
+        return _there("perturbation", self.readings.perturbation)
+
+    @property
+    def gain(self) -> GainSignals:
+        """Gain by the gold answer."""
+        return _there("gain", self.readings.gain)
+
+    @property
+    def gold(self) -> GoldSignals:
+        """Scores of the gold answer."""
+        return _there("gold", self.readings.gold)
+
+    def weighted(self, factors_BR: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
+        """Each response's advantage times its tokens' factors; with factors of 1, the advantage to the bit."""
+        return self.advantages_B[:, None] * factors_BR.to(self.advantages_B.dtype)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise unless an option is one of its choices."""
+    if value not in choices:
+        raise InputError(f"expected {name} among {', '.join(choices)}, got {value!r}")
+
+
+def _there(name: str, signals: Need | None) -> Need:
+    if signals is None:
+        raise InputError(
+            f'expected signals of {name}, got none: this credit needs {name}; name it in its needs, {{"{name}", ...}}'
+        )
+    return signals
