@@ -61,10 +61,15 @@ def paired_difference(one_N: Float[ndarray, " N"], other_N: Float[ndarray, " N"]
 
 
 def ratio_of_means(one_N: Float[ndarray, " N"], other_N: Float[ndarray, " N"], *, seed: int = 0) -> Interval:
-    """The mean of `one` over the mean of `other`, both over the same draws: what moves both alike cancels."""
-    ratios_D = _resampled_means(one_N, seed) / _resampled_means(other_N, seed)
+    """The mean of `one` over the mean of `other`, both over the same draws: what moves both alike cancels.
+
+    NaN where the mean of `other` is 0; draws in which it is say nothing.
+    """
+    if not other_N.any():
+        return Interval(mean=float("nan"), low=float("nan"), high=float("nan"), items=len(one_N))
+    one_D, other_D = _resampled_means(one_N, seed), _resampled_means(other_N, seed)
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(ratios_D, [tail, 1 - tail])
+    low, high = np.quantile(one_D[other_D != 0] / other_D[other_D != 0], [tail, 1 - tail])
     return Interval(mean=float(one_N.mean() / other_N.mean()), low=float(low), high=float(high), items=len(one_N))
 
 

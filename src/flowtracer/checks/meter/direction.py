@@ -86,7 +86,11 @@ def find_direction(
     steps = [groups[start : start + groups_per_step] for start in range(0, len(groups), groups_per_step)]
     moment_steps = min(moment_steps, len(steps))
     size = policy.size
-    sums = {"halves_2N": torch.zeros(2, size), "moments_N": torch.zeros(size), "done": torch.zeros((), dtype=torch.long)}
+    sums = {
+        "halves_2N": torch.zeros(2, size),
+        "moments_N": torch.zeros(size),
+        "done": torch.zeros((), dtype=torch.long),
+    }
     if file.exists():
         sums = load_file(file)
         on_groups(sum(map(len, steps[: int(sums["done"])])))

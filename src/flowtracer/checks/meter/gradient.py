@@ -84,9 +84,7 @@ class Policy:
         point = {name: value.detach() for name, value in self._parameters.items()}
         sizes = [value.numel() for value in point.values()]
         parts = directions_DN.split(sizes, dim=1)
-        tangents = {
-            name: part.view(-1, *value.shape) for (name, value), part in zip(point.items(), parts, strict=True)
-        }
+        tangents = {name: part.view(-1, *value.shape) for (name, value), part in zip(point.items(), parts, strict=True)}
         slopes_DBR = directions_DN.new_zeros(len(directions_DN), *sampled.response_ids_BR.shape)
         everything_B = torch.ones(len(sampled), dtype=torch.bool, device=sampled.device)
         with evaluating(self.model), eager(self.model), torch.no_grad():
@@ -130,7 +128,9 @@ def choose_parameters(model: Any, which: str) -> dict[str, Tensor]:
     try:
         chosen = {name: value for name, value in model.named_parameters() if re.search(pattern, name)}
     except re.error as error:
-        raise InputError(f'expected parameters as "all", "lora" or a regular expression, got {which!r}: {error}') from error
+        raise InputError(
+            f'expected parameters as "all", "lora" or a regular expression, got {which!r}: {error}'
+        ) from error
     if not chosen:
         some = ", ".join(name for name, _ in list(model.named_parameters())[:3])
         raise InputError(f"expected names of parameters that {which!r} is found in, got none; names are {some} ...")

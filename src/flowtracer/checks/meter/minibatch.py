@@ -33,7 +33,7 @@ CEILINGS = ("ceiling", "ceiling_gate")
 _GRADIENT_BYTES = 2 * 2**30
 """Gradients of several strategies that are held at once."""
 _AGREE = 1e-3
-"""Of |g_c| |g*|: how far the two ways to their inner product may be apart, in float32."""
+"""Of the sizes of what is summed up: how far the two ways to an inner product may be apart, in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,8 @@ def measure(
     for start in range(0, len(maps_KBR), block):
         gradients_KN = policy.gradients(batch.sampled, maps_KBR[start : start + block])
         if check and start == 0:
-            _agree(float(inner_K4[0, :2].mean()), gradients_KN[0], direction.whole_N())
+            terms_BR = maps_KBR[0] * slopes_5BR[:2].mean(0)
+            _agree(terms_BR, gradients_KN[0], direction.whole_N())
         norms.append(gradients_KN.norm(dim=1))
         if block >= len(maps_KBR):
             gram_KK = gradients_KN @ gradients_KN.T
@@ -150,19 +151,19 @@ def measure(
 def ceilings(
     advantages_B: Float[Tensor, " B"], slopes_2BR: Float[Tensor, "2 B R"], mask_BR: Bool[Tensor, "B R"]
 ) -> Float[Tensor, "4 B R"]:
-    """Advantages placed by the truth as each half of `g*` tells it: first those of "ceiling", then of "ceiling_gate"."""
+    """Advantages placed by the truth, as each half of `g*` tells it: of "ceiling" first, then of "ceiling_gate"."""
     contributions_2BR = advantages_B[:, None] * slopes_2BR
     boosted = [boost_top(each_BR, mask_BR, ratio=0.4, gamma=1.5) for each_BR in contributions_2BR]
     gated = [(each_BR > 0).to(each_BR.dtype) for each_BR in contributions_2BR]
     return advantages_B[:, None] * torch.stack([*boosted, *gated])
 
 
-def _agree(forward: float, gradient_N: Tensor, direction_N: Tensor) -> None:
-    backward = float(gradient_N.double() @ direction_N.double())
-    size = float(gradient_N.norm() * direction_N.norm())
+def _agree(terms_BR: Tensor, gradient_N: Tensor, direction_N: Tensor) -> None:
+    forward, backward = float(terms_BR.double().sum()), float(gradient_N.double() @ direction_N.double())
+    size = float(terms_BR.abs().sum())
     if abs(forward - backward) > _AGREE * size:
         raise CaptureError(
             f"expected one inner product by forward mode and by the backward pass, got {forward:.6g} and "
-            f"{backward:.6g} where {size:.3g} is the largest possible: the model computes something else without "
+            f"{backward:.6g} out of terms of {size:.3g} in all: the model computes something else without "
             "fused attention; please report the model"
         )

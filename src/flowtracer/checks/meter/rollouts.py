@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flowtracer.checks.planted.cases import pack
 from flowtracer.folders import LineFile
-from flowtracer.model.generate import Sampling, draw_name, sample
+from flowtracer.model.generate import Reply, Sampling, draw_name, sample
 from flowtracer.shapes import Float
 from flowtracer.signals.sampled import Sampled
 from flowtracer.tasks import Problem, Task, reward
@@ -135,10 +135,8 @@ class RolloutFile:
     def _draw(self, model: Any, tokenizer: Any, problems: Sequence[Problem]) -> Iterator[dict[str, Any]]:
         prompts = [problem.prompt for problem in problems for _ in range(self._group)]
         names = [draw_name(problem.id, number) for problem in problems for number in range(self._group)]
-        replies = {}
-        for batch in sample(
-            model, tokenizer, prompts, names, sampling=self._sampling, batch_size=self._batch_size
-        ):
+        replies: dict[int, Reply] = {}
+        for batch in sample(model, tokenizer, prompts, names, sampling=self._sampling, batch_size=self._batch_size):
             replies |= batch
         for place, problem in enumerate(problems):
             own = [replies[place * self._group + number] for number in range(self._group)]
@@ -152,6 +150,4 @@ class RolloutFile:
 
 
 def _group(problem: Problem, line: dict[str, Any]) -> Group:
-    return Group(
-        problem=problem, **{name: line[name] for name in ("prompt_ids", "response_ids", "rewards")}
-    )
+    return Group(problem=problem, **{name: line[name] for name in ("prompt_ids", "response_ids", "rewards")})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,6 +143,4 @@ def _place(credit: Credit, signals: Signals) -> Placed:
         scores_BR = -scores(signals) if getattr(credit, "keep", "top") == "bottom" else scores(signals)
     speaks = getattr(credit, "speaks", None)
     says_B = signals.mask_BR.any(-1) if speaks is None else speaks(signals)
-    return Placed(
-        advantages_BR=advantages_BR, scores_BR=scores_BR.float().masked_fill(~says_B[:, None], torch.nan)
-    )
+    return Placed(advantages_BR=advantages_BR, scores_BR=scores_BR.float().masked_fill(~says_B[:, None], torch.nan))

@@ -82,7 +82,9 @@ def _responses(measured: Sequence[Measured], place: int, group: int) -> Iterator
     for number, each in enumerate(measured):
         contributions_BR = each.contributions_BR().double().numpy()
         scores_BR, noise_BR = each.scores_SBR[place].double().numpy(), each.noise_BR.double().numpy()
-        for row, (advantage, weight) in enumerate(zip(each.advantages_B.tolist(), each.weights_B.tolist(), strict=True)):
+        for row, (advantage, weight) in enumerate(
+            zip(each.advantages_B.tolist(), each.weights_B.tolist(), strict=True)
+        ):
             mask_R = each.mask_BR[row].numpy()
             if advantage != 0 and mask_R.sum() > 1 and not np.isnan(scores_BR[row, mask_R]).any():
                 yield _Response(
@@ -96,14 +98,14 @@ def _responses(measured: Sequence[Measured], place: int, group: int) -> Iterator
 
 
 def _curve(signal_MQ: Float[ndarray, "M Q"], noise_MQ: Float[ndarray, "M Q"], seed: int) -> tuple[Interval, ...]:
-    filled = noise_MQ.sum(0) > 0
-    raw = [
-        ratio_of_means(signal_MQ[:, tenth], noise_MQ[:, tenth], seed=seed) if filled[tenth] else mean_interval(np.empty(0))
-        for tenth in range(TENTHS)
+    filled = [bool((noise_M > 0).all()) for noise_M in noise_MQ.T]  # a score with many ties leaves tenths empty
+    found = [
+        ratio_of_means(signal_M, noise_M, seed=seed) if there else mean_interval(np.empty(0))
+        for signal_M, noise_M, there in zip(signal_MQ.T, noise_MQ.T, filled, strict=True)
     ]
-    size = np.mean([abs(point.mean) for point, there in zip(raw, filled, strict=True) if there] or [np.nan])
+    size = float(np.mean([abs(each.mean) for each, there in zip(found, filled, strict=True) if there] or [np.nan]))
     return tuple(
-        Interval(mean=point.mean / size, low=point.low / size, high=point.high / size, items=point.items) for point in raw
+        Interval(mean=each.mean / size, low=each.low / size, high=each.high / size, items=each.items) for each in found
     )
 
 

@@ -100,10 +100,8 @@ def worths(measured: Sequence[Measured], names: Sequence[str], *, seed: int = 0)
     return sorted(found, key=lambda worth: -worth.plain.mean)
 
 
-def best_mix(
-    measured: Sequence[Measured], names: Sequence[str], chosen: Sequence[str], *, seed: int = 0
-) -> Mix | None:
-    """The best mix of the chosen strategies; None where their gradients were not held together, or of fewer than two."""
+def best_mix(measured: Sequence[Measured], names: Sequence[str], chosen: Sequence[str], *, seed: int = 0) -> Mix | None:
+    """The best mix of the chosen strategies; None of fewer than two, or where gradients were not held together."""
     places = [list(names).index(name) for name in chosen]
     gram_MKK = np.stack([each.gram_KK[places][:, places].double().numpy() for each in measured])
     inner_MK = np.stack([each.inner_K2[places].mean(1).double().numpy() for each in measured])
@@ -127,5 +125,6 @@ def best_mix(
 def _solve(gram_KK: Float[ndarray, "K K"], inner_K: Float[ndarray, " K"]) -> Float[ndarray, " K"]:
     """`M^-1 s`, with a ridge."""
     size_K = np.sqrt(np.diag(gram_KK))
+    size_K[size_K == 0] = 1  # a strategy without any gradient gets no part
     unit_KK = gram_KK / np.outer(size_K, size_K) + RIDGE * np.eye(len(size_K))
     return np.asarray(np.linalg.solve(unit_KK, inner_K / size_K) / size_K)
