@@ -23,7 +23,7 @@ KINDS = {
     "gold": of_needs.GoldSignals,
 }
 assert set(KINDS) == set(NEEDS)
-MARKS = {"answer_BR", "reasoning_BR", "traced_B"}
+MARKS = {"answer_BR", "whole_BR", "reasoning_BR", "traced_B"}
 
 
 def full_mask(*lengths: int) -> torch.Tensor:
@@ -70,11 +70,11 @@ class TableScorer:
 
     def __init__(self, start_B: torch.Tensor, behind_BR: torch.Tensor) -> None:
         self.start_B, self.behind_BR = start_B, behind_BR
-        self.cues: list[str] = []
+        self.asked: list[tuple[str, str]] = []
 
-    def __call__(self, marks_BR: torch.Tensor, cue: str) -> tuple[torch.Tensor, torch.Tensor]:
-        self.cues.append(cue)
-        return self.start_B, torch.where(marks_BR, self.behind_BR, 0.0)
+    def __call__(self, marks_BR: torch.Tensor, cue: str, end: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+        self.asked.append((cue, end))
+        return self.start_B.log(), torch.where(marks_BR, self.behind_BR, 0.0).log()
 
 
 def random_signals(lengths: list[int], seed: int) -> Signals:
@@ -86,10 +86,11 @@ def random_signals(lengths: list[int], seed: int) -> Signals:
     def draw() -> torch.Tensor:
         return torch.rand(batch, width, generator=generator)
 
-    answer_BR, reasoning_BR = torch.zeros(2, batch, width, dtype=torch.bool)
+    answer_BR, whole_BR, reasoning_BR = torch.zeros(3, batch, width, dtype=torch.bool)
     for row, n in enumerate(lengths):
         if n >= 3 and row % 3 != 2:  # every third has no answer
             answer_BR[row, n - 2] = True
+            whole_BR[row, n - 2 : n] = True
             reasoning_BR[row, : n - 2] = True
     rewards_B = (torch.arange(batch) % 2).float()
     given = {
@@ -98,6 +99,7 @@ def random_signals(lengths: list[int], seed: int) -> Signals:
         "rewards_B": rewards_B,
         "baselines_B": torch.full((batch,), 0.5),
         "answer_BR": answer_BR,
+        "whole_BR": whole_BR,
         "reasoning_BR": reasoning_BR,
         "traced_B": answer_BR.any(-1),
         "score": TableScorer(torch.rand(batch, generator=generator), draw()),

@@ -16,7 +16,7 @@ OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence"}
 NOT_FACTORS = {"likelihood_gain", "progress", "confidence"}
 BOOSTS = {
     *("random", "position", "shuffled", "flow", "entropy", "attention", "local", "global", "gradient"),
-    *("correlation", "attention_entropy"),
+    "correlation",
 }
 # A response whose tokens are all masked, as a truncated one's may be, counts none.
 LENGTHS = st.lists(st.integers(0, 14), min_size=1, max_size=5).filter(any)
@@ -112,15 +112,17 @@ def test_boosts_hit_a_fixed_share_or_nothing(name, lengths, seed, ratio):
 def test_factors_whose_mean_is_promised(lengths, seed):
     signals = replace(random_signals(lengths, seed), advantages_B=torch.ones(len(lengths)))
     oar_BR = make_credit("oar")(signals)
-    coupled_BR, global_BR = make_credit("coupled")(signals), make_credit("global")(signals)
+    soft_BR = make_credit("attention_entropy")(signals)
     for row, n in [(row, n) for row, n in enumerate(lengths) if n]:
         assert float(oar_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
-        assert float(coupled_BR[row, :n].mean()) == pytest.approx(float(global_BR[row, :n].mean()), abs=1e-5)
+        assert (oar_BR[row][~signals.answer.reasoning_BR[row]] == 1).all()
+        assert float(soft_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
     kept_BR = make_credit("entropy_8020")(signals)
     assert float(kept_BR[signals.mask_BR].mean()) == pytest.approx(1, abs=1e-5)
-    moved_BR = make_credit("likelihood_gain")(signals)
-    for row, n in [(row, n) for row, n in enumerate(lengths) if n]:
-        assert float(moved_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
+    credit = make_credit("likelihood_gain")
+    moved_BR, prefix_BR = credit(signals), credit.prefix(signals)
+    for row in prefix_BR.any(-1).nonzero().squeeze(-1).tolist():
+        assert float(moved_BR[row][prefix_BR[row]].mean()) == pytest.approx(1, abs=1e-5)
 
 
 @every_credit

@@ -1,6 +1,7 @@
 """Each strategy on a case worked by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,12 +93,34 @@ def test_global_boosts_future_attention():
     assert_rows(make_credit("global")(signals), [1.0, 1.0, 1.5, 1.0, 1.5])
 
 
-def test_coupled_hands_half_of_an_anchors_bonus_to_its_opening():
+def test_coupled_hands_half_of_a_dominated_anchors_bonus_to_its_opening():
     signals = signals_of(5, local_distance_BR=row(*WAAD), future_attention_BR=row(*FAI))
-    # Anchors 2 and 4. The median WAAD is 1.5, so 4, with 1.0, lies within a chunk; the nearest opening before it is 3.
-    assert_rows(make_credit("coupled")(signals), [1.0, 1.0, 1.5, 1.25, 1.25])
+    # Anchors 2 and 4. The median WAAD is 1.5, so both lie within a chunk; the largest steps before them are 3, at the
+    # median, and 5: openings 0 and 3.
+    assert_rows(make_credit("coupled")(signals), [1.25, 1.0, 1.25, 1.25, 1.25])
     assert_rows(make_credit("coupled", {"alpha": 0.0})(signals), [1.0, 1.0, 1.5, 1.0, 1.5])
-    assert_rows(make_credit("coupled", {"alpha": 1.0, "gamma": 2.0})(signals), [1.0, 1.0, 2.0, 2.0, 1.0])
+    assert_rows(make_credit("coupled", {"alpha": 1.0, "gamma": 2.0})(signals), [2.0, 1.0, 1.0, 2.0, 1.0])
+
+
+def test_coupled_pays_an_opening_once_however_many_anchors_follow_it():
+    # WAAD 9 1 1 1 9 9: steps 8 0 0 8 0 and, at the end, 0, median 0; median WAAD 5. Anchors 1, 2, 3 follow opening 0.
+    waad, fai = row(9.0, 1.0, 1.0, 1.0, 9.0, 9.0), row(0.0, 0.9, 0.8, 0.7, 0.0, 0.0)
+    signals = signals_of(6, [2.0], local_distance_BR=waad, future_attention_BR=fai)
+    assert_rows(make_credit("coupled")(signals), [2.5, 2.5, 2.5, 2.5, 2.0, 2.0])
+    # An anchor with a high WAAD is not dominated; where it is an opening too, it gets both.
+    both = signals_of(6, local_distance_BR=waad, future_attention_BR=row(0.9, 0.8, 0.7, 0.0, 0.0, 0.0))
+    assert_rows(make_credit("coupled")(both), [1.75, 1.25, 1.25, 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", ["local", "global", "coupled"])
+def test_wrong_responses_get_none_of_the_attention_rules(name):
+    given = {"local_distance_BR": row(*WAAD).expand(2, -1), "future_attention_BR": row(*FAI).expand(2, -1)}
+    signals = signals_of(full_mask(5, 5), [1.0, -1.0], **given)
+    got_BR = make_credit(name)(signals)
+    assert bool((got_BR[0] > 1).any())
+    assert_rows(got_BR[1:], [-1.0] * 5)
+    both_BR = make_credit(name, {"sign": "both"})(signals)
+    assert_rows(both_BR[1:], (-both_BR[0]).tolist())
 
 
 def test_gradient_boosts_the_most_sensitive_before_the_answer():
@@ -108,29 +131,41 @@ def test_gradient_boosts_the_most_sensitive_before_the_answer():
 
 
 def test_grail_blames_by_z_score_where_the_advantage_is_not_positive():
-    n = 7  # reasoning 0 1 2, the box's opening 3, inside 4, what follows 5 6
-    given = {"answer_BR": mark(n, 4).expand(2, -1), "reasoning_BR": mark(n, 0, 1, 2).expand(2, -1)}
-    before_BR = torch.tensor([[math.e, math.e**3, math.e**5, 99.0, 99.0, 99.0, 99.0]] * 2)
-    signals = signals_of(full_mask(n, n), [1.0, -1.0], **given, saliency_BR=before_BR, saliency_before_BR=before_BR)
-    z = math.sqrt(1.5)  # logs 1 3 5: mean 3, deviation sqrt(8 / 3)
-    blamed = [max(1 - z / 2, 0.5), 1.0, 1 + z / 2, 1.0, 5.0, 1.0, 1.0]
-    assert_rows(make_credit("grail")(signals), [1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0], [-x for x in blamed])
+    n = 7  # reasoning 0 1 2, the box's marker 3, inside 4, its closing brace 5, what follows 6
+    given = {"answer_BR": mark(n, 4), "whole_BR": mark(n, 3, 4, 5), "reasoning_BR": mark(n, 0, 1, 2)}
+    logs = [1.0, 3.0, 9.0, 5.0, 2.0, 2.0, 6.0]  # mean 4; squares 9 1 25 1 4 4 4 of 7
+    before_BR = torch.tensor([logs] * 2).exp()
+    given = {name: value.expand(2, -1) for name, value in given.items()}
+    signals = signals_of(full_mask(n, n), [1.0, -1.0], **given, saliency_before_BR=before_BR)
+    deviation = math.sqrt(48 / 7)
+    blamed = [max(1 + (x - 4) / deviation / 2, 0.5) for x in logs[:3]]
+    assert blamed[0] == 0.5 < 1 - 3 / (2 * deviation) + 0.08, "the lowest is clipped"
+    got_BR = make_credit("grail")(signals)
+    assert_rows(got_BR, [1.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0], [-x for x in [*blamed, 1.0, 5.0, 1.0, 1.0]])
+
+
+def test_grail_counts_a_token_that_closes_the_box_as_its_end():
+    given = {"answer_BR": mark(4, 2, 3), "whole_BR": mark(4, 1, 2, 3), "reasoning_BR": mark(4, 0)}
+    signals = signals_of(4, **given, saliency_before_BR=row(1.0, 1.0, 1.0, 1.0))
+    assert_rows(make_credit("grail")(signals), [1.0, 1.0, 5.0, 1.0])
+    assert_rows(make_credit("grail", {"target": "answer"})(signals), [1.0, 1.0, 5.0, 5.0])
 
 
 def test_grail_without_a_box_is_plain_grpo():
-    given = {"answer_BR": mark(3), "reasoning_BR": mark(3)}
-    signals = signals_of(3, [-1.0], **given, saliency_BR=row(1.0, 2.0, 3.0), saliency_before_BR=row(1.0, 2.0, 3.0))
+    signals = signals_of(3, [-1.0], answer_BR=mark(3), saliency_before_BR=row(1.0, 2.0, 3.0))
     assert_rows(make_credit("grail")(signals), [-1.0] * 3)
 
 
 def test_oar_damps_below_the_quantile_and_raises_above_it():
-    # log1p(I) = 0 1 2 3 4 over the reasoning: x = 0, 1/4, 1/2, 3/4, 1; the 0.4 quantile, place 1.6 of 0..4, is 0.4
+    # log1p(I) = 0 1 2 3 4 over the reasoning: x = 0, 1/4, 1/2, 3/4, 1; the 0.25 quantile is 1/4, the 0.4 one 0.4
     influence = [math.expm1(k) for k in range(5)] + [50.0]
-    given = {"answer_BR": mark(6, 5), "reasoning_BR": mark(6, 0, 1, 2, 3, 4)}
+    given = {"answer_BR": mark(6, 5), "whole_BR": mark(6, 5), "reasoning_BR": mark(6, 0, 1, 2, 3, 4)}
     signals = signals_of(6, [2.0], **given, influence_BR=row(*influence))
-    raw = [0.1, 0.25 / 0.4, 1 + 2 * 0.1 / 0.6, 1 + 2 * 0.35 / 0.6, 3.0, 1.0]
-    mean = sum(raw) / 6
-    assert_rows(make_credit("oar")(signals), [2 * w / mean for w in raw])
+    readme = [0.1, 1.0, 1 + (1 / 4) / (3 / 4), 1 + (1 / 2) / (3 / 4), 2.0]
+    assert_rows(make_credit("oar")(signals), [*(2 * w * 5 / sum(readme) for w in readme), 2.0])
+    grail = [0.1, 0.25 / 0.4, 1 + 2 * 0.1 / 0.6, 1 + 2 * 0.35 / 0.6, 3.0]
+    assert_rows(make_credit("oar", {"variant": "grail"})(signals), [*(2 * w * 5 / sum(grail) for w in grail), 2.0])
+    assert make_credit("oar", {"variant": "grail", "beta": 0.5}).constants == (0.4, 0.5)
     flat = signals_of(6, [2.0], **given, influence_BR=row(*[1.0] * 6))
     assert_rows(make_credit("oar")(flat), [2.0] * 6)
 
@@ -147,12 +182,47 @@ def test_correlation_boosts_what_only_right_or_wrong_responses_hold():
 
 
 def test_likelihood_gain_moves_the_advantage_towards_what_serves_the_gold_answer():
-    # Centred: -1.5 -0.5 0.5 1.5, root mean square sqrt(5)/2; nothing is clipped beyond +-1 but the ends.
-    signals = signals_of(full_mask(4, 4), [2.0, -2.0], gain_BR=torch.tensor([[0.0, 1.0, 2.0, 3.0]] * 2))
+    # Tokens 0 to 3 lead up to the box's content, 4, and leave the loss behind it. Centred: -1.5 -0.5 0.5 1.5, root
+    # mean square sqrt(5)/2; nothing is clipped beyond +-1 but the ends.
+    given = {"answer_BR": mark(6, 4).expand(2, -1), "whole_BR": mark(6, 3, 4, 5).expand(2, -1)}
+    gain_BR = torch.tensor([[0.0, 1.0, 2.0, 3.0, 99.0, 99.0]] * 2)
+    signals = signals_of(full_mask(6, 6), [2.0, -2.0], **given, gain_BR=gain_BR)
     middle = 0.5 / (math.sqrt(5) / 2)
     omega = [-1.0, -middle, middle, 1.0]  # symmetric, so tau is 0
     got_BR = make_credit("likelihood_gain")(signals)
-    assert_rows(got_BR, [2 + 0.5 * 2 * w for w in omega], [-2 + 0.5 * 2 * w for w in omega])
+    assert_rows(got_BR, [2 + 0.5 * 2 * w for w in omega] + [0.0, 0.0], [-2 + 0.5 * 2 * w for w in omega] + [0.0, 0.0])
+    without = signals_of(4, [2.0], gain_BR=row(0.0, 1.0, 2.0, 3.0), answer_BR=mark(4))
+    assert_rows(make_credit("likelihood_gain")(without), [2 + 0.5 * 2 * w for w in omega])
+
+
+def test_likelihood_gain_is_scaled_over_all_processes():
+    gain_BR = torch.tensor([[0.0, 0.2], [0.0, 4.0]])
+    together = make_credit("likelihood_gain")(
+        signals_of(full_mask(2, 2), gain_BR=gain_BR, answer_BR=mark(2).expand(2, -1))
+    )
+    one = signals_of(2, gain_BR=gain_BR[:1], answer_BR=mark(2))
+    alone = make_credit("likelihood_gain")(one)
+    beside = torch.tensor([2 * 2.0**2, 2])  # squares and tokens of the other process
+    shared = make_credit("likelihood_gain")(replace(one, total=lambda own: own + beside))
+    torch.testing.assert_close(shared, together[:1])
+    assert not torch.allclose(alone, together[:1])
+
+
+def test_likelihood_gain_may_reward_the_likelihood_of_the_gold_answer():
+    given = {"answer_BR": torch.cat([mark(3, 2), mark(3, 2), mark(3)]), "groups_B": torch.tensor([0, 0, 0])}
+    behind_BR = torch.tensor([[0.0, math.exp(-2), 0.0], [0.0, math.exp(-10), 0.0], [0.0, 0.0, 0.0]])
+    scorer = TableScorer(torch.full((3,), 0.1), behind_BR)
+    signals = signals_of(full_mask(3, 3, 3), [9.0] * 3, **given, gain_BR=torch.zeros(3, 3), score=scorer)
+    got_BR = make_credit("likelihood_gain", {"reward": "likelihood"})(signals)
+    rewards = torch.tensor([-2.0, -10.0, -30.0])  # the last has no box
+    own = ((rewards - rewards.mean()) / (rewards.std() + 1e-4)).tolist()
+    assert_rows(got_BR, [own[0], own[0], 0.0], [own[1], own[1], 0.0], [own[2]] * 3)
+    assert scorer.asked == [("", "}")]
+    unknown = replace(
+        signals.readings, gold=replace(signals.readings.gold, score=TableScorer(torch.zeros(3), behind_BR))
+    )
+    got_BR = make_credit("likelihood_gain", {"reward": "likelihood"})(replace(signals, readings=unknown))
+    assert_rows(got_BR, [9.0, 9.0, 0.0], [9.0, 9.0, 0.0], [9.0] * 3)
 
 
 def test_the_clipped_gains_sum_to_nothing():
@@ -163,43 +233,53 @@ def test_the_clipped_gains_sum_to_nothing():
     assert_rows(omega_BR[1:], [0.0] * 5)
 
 
+def progress_signals(entropy_BR, scorer):
+    group = {"groups_B": torch.tensor([0]), "rewards_B": torch.tensor([1.0]), "baselines_B": torch.tensor([0.25])}
+    return signals_of(entropy_BR.shape[1], [9.0], entropy_BR=entropy_BR, score=scorer, **group)
+
+
 def test_progress_pays_each_segment_for_what_it_adds():
-    # Of ten tokens the top half by entropy are cut points: 0 2 4 6 8, and two of them close a segment.
-    entropy_BR = row(*[1.0, 0.0] * 5)
-    behind_BR = row(0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.7, 0.0, 0.0, 0.6)
+    # Of ten tokens the top half by entropy are cut points, 0 2 4 6 8: of 2.5 each two segments, with 3 and 2 of them.
+    behind_BR = row(0.0, 0.0, 0.0, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0, 0.7)
     scorer = TableScorer(torch.tensor([0.1]), behind_BR)
-    group = {"token_ids_BR": mark(10).long(), "groups_B": torch.tensor([0])}
-    rewards = {"rewards_B": torch.tensor([1.0]), "baselines_B": torch.tensor([0.25])}
-    signals = signals_of(10, [9.0], entropy_BR=entropy_BR, log_prob_BR=entropy_BR, score=scorer, **group, **rewards)
-    credit = make_credit("progress", {"cut_share": 0.5, "cuts_per_segment": 2, "cue": "A:"})
-    gains = [0.1] * 3 + [0.5] * 4 + [-0.1] * 3  # segments end with tokens 2, 6 and 9
-    assert_rows(credit(signals), [0.75 + 1.2 * gain for gain in gains])
-    assert scorer.cues == ["A:"]
+    credit = make_credit("progress", {"cut_share": 0.5, "cuts_per_segment": 3, "cue": "A:"})
+    gains = [0.1] * 5 + [0.5] * 5  # segments end with tokens 4 and 9
+    assert_rows(credit(progress_signals(row(*[1.0, 0.0] * 5), scorer)), [0.75 + 1.2 * gain for gain in gains])
+    assert scorer.asked == [("A:", "")]
 
 
-def test_attention_entropy_moves_from_anchors_to_open_tokens():
-    entropy_BR = row(0.1, 0.9, 0.2, 0.8, 0.5)
-    for trained, expected in ((0.0, [1.5, 1.0, 1.5, 1.0, 1.0]), (1.0, [1.0, 1.5, 1.0, 1.5, 1.0])):
-        signals = signals_of(5, received_BR=row(*[0.0] * 5), row_entropy_BR=entropy_BR, trained=trained)
-        assert_rows(make_credit("attention_entropy")(signals), expected)
-    half = signals_of(5, received_BR=row(*[0.0] * 5), row_entropy_BR=entropy_BR, trained=0.5)
-    assert_rows(make_credit("attention_entropy")(half), [1.5, 1.5, 1.0, 1.0, 1.0])
+@pytest.mark.parametrize(("points", "segments"), [(1, 1), (6, 2), (8, 2), (10, 2), (14, 4), (20, 5), (99, 5)])
+def test_progress_spreads_its_points_evenly_over_fewer_than_six_segments(points, segments):
+    entropy_BR = torch.zeros(1, 1000)
+    entropy_BR[0, torch.arange(points) * 10] = torch.arange(points) + 1.0
+    credit = make_credit("progress", {"cut_share": max(points - 1, 0.1) / 999})
+    segments_BR, ends_BR = credit.cut(progress_signals(entropy_BR, TableScorer(torch.zeros(1), entropy_BR)))
+    assert int(ends_BR.sum()) == segments == int(segments_BR.max()) + 1
+    counts = segments_BR[0, entropy_BR[0] > 0].bincount()
+    assert int(counts.max() - counts.min()) <= 1
+    assert bool(ends_BR[0, -1])
+    assert bool((segments_BR.diff() >= 0).all())
 
 
-def test_confidence_shapes_the_reward_of_the_whole_response():
-    log_prob_BR = torch.tensor([[math.log(0.9), math.log(0.4)], [math.log(0.2), 0.0]])
-    group = {"groups_B": torch.tensor([0, 0]), "rewards_B": torch.tensor([1.0, 0.0])}
-    signals = signals_of(
-        full_mask(2, 1),
-        [1.0, -1.0],
-        entropy_BR=log_prob_BR,
-        log_prob_BR=log_prob_BR,
-        token_ids_BR=torch.zeros(2, 2, dtype=torch.long),
-        baselines_B=torch.tensor([0.5, 0.5]),
-        **group,
-    )
-    # Confidences 0.6 and 0.2 stand 0.2 above and below their mean.
-    assert_rows(make_credit("confidence")(signals), [1.1, 1.1], [-1.1, -1.1])
+def test_attention_entropy_moves_from_anchors_to_explorers():
+    entropy_BR = row(0.1, 0.9, 0.2, 0.8, 0.5)  # ranks 0, 1, 1/4, 3/4, 1/2
+    credit = make_credit("attention_entropy", {"strength": 0.4})
+    early = [1.4, 0.6, 1.2, 0.8, 1.0]
+    for trained, share in ((0.0, 1.0), (0.25, 0.5), (0.5, 0.0), (1.0, -1.0)):
+        signals = signals_of(5, row_entropy_BR=entropy_BR, trained=trained)
+        assert_rows(credit(signals), [1 + share * (weight - 1) for weight in early])
+    assert_rows(credit(signals_of(1, [3.0], row_entropy_BR=row(0.7))), [3.0])
+
+
+def test_confidence_pays_for_sure_right_answers_and_charges_for_sure_wrong_ones():
+    log_prob_BR = torch.tensor([[0.9, 0.4], [0.2, 1.0], [0.8, 0.8], [0.8, 0.2]]).log()  # c: 0.6 0.2 0.8 0.4
+    group = {"groups_B": torch.tensor([0, 0, 0, 1]), "rewards_B": torch.tensor([1.0, 0.1, 0.0, 1.0])}
+    signals = signals_of(full_mask(2, 1, 2, 2), [1.0, -0.5, -0.5, 0.0], log_prob_BR=log_prob_BR, **group)
+    # s c = 0.6 -0.2 -0.8, mean -2/15; half of what stands above it is added
+    mean = -0.4 / 3
+    shaped = [1 + 0.5 * (0.6 - mean), -0.5 + 0.5 * (-0.2 - mean), -0.5 + 0.5 * (-0.8 - mean), 0.0]
+    assert_rows(make_credit("confidence")(signals), *[[value] * 2 for value in shaped])
+    assert shaped[2] < shaped[1], "of two errors the surer one is blamed more"
 
 
 @pytest.mark.parametrize(("name", "need"), [("entropy", "logits"), ("local", "heads"), ("progress", "group")])

@@ -46,7 +46,8 @@ def taught(tmp_path_factory):
 
 def varied(completions, **_):
     """A reward that differs from text to text."""
-    return [zlib.crc32(text.encode()) % 7 / 7 for text in completions]
+    texts = [said if isinstance(said, str) else said[-1]["content"] for said in completions]
+    return [zlib.crc32(text.encode()) % 7 / 7 for text in texts]
 
 
 def make_trainer(taught, folder, *, columns=None, **options):
@@ -199,7 +200,11 @@ def test_pages_are_whole(taught):
 @pytest.fixture
 def keeper(taught, tmp_path):
     tracer = Tracer(AutoModelForCausalLM.from_pretrained(taught), tiny_tokenizer())
-    return TraceKeeper(tracer, tmp_path / "traces", PROMPTS[:1], every=5, max_new_tokens=24)
+    return TraceKeeper(tracer, tmp_path / "traces", PROMPTS[:1], encode, every=5, max_new_tokens=24)
+
+
+def encode(prompts):
+    return tiny_tokenizer()(prompts)["input_ids"]
 
 
 def batch_of(prompts, responses, advantages):
@@ -273,7 +278,7 @@ def test_what_a_folder_holds_is_known_after_a_break(keeper, tmp_path):
         keeper.keep(step, nothing)
 
     def anew():
-        return TraceKeeper(keeper._tracer, tmp_path / "traces", [], every=5, max_new_tokens=4)
+        return TraceKeeper(keeper._tracer, tmp_path / "traces", [], encode, every=5, max_new_tokens=4)
 
     assert not anew().due(8), "6 stands for 5"
     assert anew().due(15)
@@ -281,12 +286,24 @@ def test_what_a_folder_holds_is_known_after_a_break(keeper, tmp_path):
     assert anew().due(0), "a run from the start keeps its own"
 
 
+def test_prompts_are_encoded_as_the_trainer_encodes_them(taught, tmp_path):
+    """An assistant's message that is already begun, too."""
+    begun = [{"role": "user", "content": "what is 1 + 4?"}, {"role": "assistant", "content": "1 + 4 ="}]
+    trainer = make_trainer(taught, tmp_path, columns={"prompt": begun}, trace_steps=1, trace_prompts=1, max_steps=1)
+    sent = []
+    generate = trainer._generate_single_turn
+    trainer._generate_single_turn = lambda ids, *rest: sent.append(list(ids[0])) or generate(ids, *rest)
+    trainer.train()
+    keeper = trainer._keeper
+    assert keeper._encode(keeper._prompts) == [sent[0]]
+
+
 @pytest.mark.parametrize(
     ("options", "columns", "message"),
     [
         ({"trace_steps": -1}, {}, "at least 0"),
         ({"trace_steps": 1, "trace_prompts": -1}, {}, "at least 0"),
-        ({"trace_steps": 1}, {"image": "x"}, "prompts in text"),
+        ({"trace_steps": 1}, {"image": "x"}, "prompts in text, got images in the column image"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(taught, tmp_path, options, columns, message):

@@ -1,8 +1,11 @@
 """FlowGRPOTrainer against TRL's own trainer and against a loss written by hand."""
 
 import functools
+import inspect
 import json
+import re
 import tempfile
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,8 +15,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from flowtracer.credit import CREDITS, Signals, make_credit, reads_of
 from flowtracer.errors import InputError
-from flowtracer.rl.loss_probe import refuse_nonlinear_loss
-from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
+from flowtracer.rl.loss_probe import WITH_ONE_RATIO, refuse_blind_loss
+from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, Overheard
 from sampling import assert_same_readings
 from tiny import tiny_model, tiny_tokenizer
 
@@ -132,6 +135,57 @@ def loss_by_hand(trainer, batch, loss_type):
     return terms.sum() / batch["num_items_in_batch"]
 
 
+LOSSES = ["grpo", "dapo", "dr_grpo", "bnpo", "luspo", "cispo", "sapo", "vespo"]
+CREDITED = [("token", loss) for loss in LOSSES] + [("sequence", loss) for loss in WITH_ONE_RATIO]
+
+
+def test_every_loss_of_trl_is_known():
+    source = inspect.getsource(GRPOTrainer._compute_loss)
+    branches = re.findall(r"self\.loss_type (?:==|in) (.+?):", source)
+    assert {name for branch in branches for name in re.findall(r'"(\w+)"', branch)} == set(LOSSES)
+
+
+@pytest.mark.parametrize(("level", "loss_type"), CREDITED)
+def test_a_tokens_advantage_moves_that_token_alone_and_in_proportion(tmp_path, level, loss_type):
+    options = {"loss_type": loss_type, "importance_sampling_level": level}
+    trainer = make_trainer(tmp_path, credit=every_other, **options)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    batch = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+
+    def gradient(loss):
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return torch.cat([g.flatten() for g in found if g is not None]).double()
+
+    for token in (0, 5):
+        advantages_BR = torch.zeros(batch["completion_ids"].shape)
+        advantages_BR[1, token] = 1.0
+        ids, mask = (torch.cat([batch[f"prompt_{x}"], batch[f"completion_{x}"]], 1)[1:2] for x in ("ids", "mask"))
+        place = batch["prompt_ids"].shape[1] + token
+        logits = trainer.model(input_ids=ids, attention_mask=mask).logits[0, place - 1]
+        own = gradient(logits.log_softmax(-1)[ids[0, place]])
+        one, three, against = (
+            gradient(trainer.compute_loss(trainer.model, {**batch, "advantages": factor * advantages_BR}))
+            for factor in (1, 3, -2)
+        )
+        assert float(torch.cosine_similarity(one, -own, dim=0)) > 1 - 1e-5
+        assert float((three - 3 * one).norm()) < 1e-4 * float(three.norm())
+        assert float((against + 2 * one).norm()) < 1e-4 * float(against.norm())
+
+
+@pytest.mark.parametrize("loss_type", sorted({*LOSSES} - {*WITH_ONE_RATIO}))
+def test_one_ratio_a_sequence_is_refused_where_it_loses_credit(tmp_path, loss_type):
+    options = {"loss_type": loss_type, "importance_sampling_level": "sequence"}
+    with pytest.raises(InputError, match=f'"sequence" .GSPO. with loss_type=\'{loss_type}\'.*choose "token"'):
+        make_trainer(tmp_path, **options)
+    trainer = make_trainer(tmp_path, GRPOTrainer, GRPOConfig, **options)
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
+    with pytest.raises(InputError, match="each moving its own token alone"):
+        refuse_blind_loss(trainer, batch)
+
+
 def test_a_run_that_was_interrupted_ends_the_same(tmp_path):
     whole = make_trainer(tmp_path / "a", credit=every_other, max_steps=4)
     whole.train()
@@ -203,8 +257,8 @@ def test_progress_pays_reward_above_the_groups_mean_and_scored_progress(tmp_path
     torch.testing.assert_close(signals.group.rewards_B, rewards)
     torch.testing.assert_close(signals.group.baselines_B, rewards.mean().expand(4))
     assert signals.group.groups_B.tolist() == [0, 0, 0, 0]
-    segments_BR, ends_BR = credit.segments(signals)
-    start_B, behind_BR = signals.gold.score(ends_BR, credit.cue)
+    segments_BR, ends_BR = credit.cut(signals)
+    start_B, behind_BR = (log_p.exp() for log_p in signals.gold.score(ends_BR, credit.cue))
     for row in range(4):
         reached = [float(start_B[row]), *behind_BR[row][ends_BR[row]].tolist()]
         for t in signals.mask_BR[row].nonzero().squeeze(-1).tolist():
@@ -279,12 +333,67 @@ def test_plain_config_is_refused(tmp_path):
         make_trainer(tmp_path, config=GRPOConfig)
 
 
+def test_a_generation_over_budget_takes_an_own_forward_and_says_so(tmp_path):
+    trainer = make_trainer(
+        tmp_path, credit=make_credit("flow"), max_completion_length=60, credit_generation_bytes=20_000
+    )
+    saying(trainer, RESPONSES)
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "credit/own_forward" in line]
+    assert [(line["credit/own_forward"], line["credit/lost/over_budget"]) for line in lines] == [(0.75, 1.0)] * 2
+
+
+def test_arguments_may_be_left_out(monkeypatch):
+    @dataclass
+    class OnCpu(FlowGRPOConfig):
+        use_cpu: bool = True
+        bf16: bool = False
+
+    monkeypatch.setattr("flowtracer.rl.trl_trainer.FlowGRPOConfig", OnCpu)
+    data = Dataset.from_list(rows())
+    trainer = FlowGRPOTrainer(saved_model(), vowels, train_dataset=data, processing_class=tiny_tokenizer())
+    assert isinstance(trainer.args, OnCpu)
+    assert trainer.args.output_dir == f"{saved_model().rpartition('/')[2]}-GRPO", "as TRL names it"
+    assert trainer.credit.gamma == make_credit("flow").gamma
+
+
+def test_images_are_refused_in_any_row(tmp_path):
+    trainer = make_trainer(tmp_path, credit=every_other)
+    trainer.model.train()
+    plain = {"prompt": [{"role": "user", "content": "what is 3 + 4?"}]}
+    part = {"type": "image", "image": object()}
+    for shown in ({"image": object()}, {"images": [object()]}, {"prompt": [{"role": "user", "content": [part]}]}):
+        trainer._generate_and_score_completions([plain] * 4)
+        with pytest.raises(InputError, match="prompts in text, got images"):
+            trainer._generate_and_score_completions([plain, plain, plain, plain | shown])
+
+
+def test_a_column_of_images_is_refused_before_anything_is_loaded(tmp_path):
+    data = Dataset.from_list([{"prompt": "a", "images": [1]}])
+    with pytest.raises(InputError, match="images in the column images"):
+        FlowGRPOTrainer("no-such-model", vowels, FlowGRPOConfig(str(tmp_path), use_cpu=True, bf16=False), data)
+
+
+def test_what_fails_in_the_model_is_not_blamed_on_trl(tmp_path):
+    trainer = make_trainer(tmp_path, credit=every_other)
+    trainer.model.train()
+    batch = GRPOTrainer._generate_and_score_completions(trainer, [trainer.train_dataset[0]] * 4)
+
+    def forward(*args, **kwargs):
+        raise torch.OutOfMemoryError("no memory left")
+
+    trainer.model.forward = forward
+    with pytest.raises(torch.OutOfMemoryError):
+        refuse_blind_loss(trainer, batch)
+    assert trainer.model.training
+
+
 def test_a_loss_that_flattens_advantages_is_refused(tmp_path):
     trainer = make_trainer(tmp_path, credit=every_other)
     trainer.model.train()
     batch = GRPOTrainer._generate_and_score_completions(trainer, [trainer.train_dataset[0]] * 4)
     metrics = {name: list(values) for name, values in trainer._metrics["train"].items()}
-    refuse_nonlinear_loss(trainer, batch)
+    refuse_blind_loss(trainer, batch)
     assert metrics == trainer._metrics["train"], "the probe must leave no metrics"
     assert trainer.model.training
 
@@ -293,7 +402,26 @@ def test_a_loss_that_flattens_advantages_is_refused(tmp_path):
         model, {**inputs, "advantages": inputs["advantages"].square().sum(-1).sqrt()}
     )
     with pytest.raises(InputError, match="linear in advantages"):
-        refuse_nonlinear_loss(trainer, batch)
+        refuse_blind_loss(trainer, batch)
+
+    def sums(model, inputs):  # the gradient of each token is that of the sum, and the value what it should be
+        _, per_token = (
+            inputs["completion_ids"].shape,
+            trainer._get_per_token_logps_and_entropies(
+                model,
+                torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1),
+                torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1),
+                inputs["completion_ids"].shape[1],
+            ),
+        )
+        return -(per_token[0].mean() * inputs["advantages"]).sum()
+
+    trainer._compute_loss = sums
+    with pytest.raises(InputError, match="each moving its own token alone"):
+        refuse_blind_loss(trainer, batch)
+    trainer._compute_loss = lambda model, inputs: inputs["advantages"].sum().requires_grad_()
+    with pytest.raises(InputError, match="by _get_per_token_logps_and_entropies"):
+        refuse_blind_loss(trainer, batch)
 
 
 SEVERAL_STEPS = [
@@ -339,8 +467,8 @@ def test_credit_rides_on_the_pass_that_computes_old_log_probabilities(tmp_path, 
     assert trainer._metrics["train"]["credit/own_forward"] == [0]
     assert batch["old_per_token_logps"] is passes[-1]
 
-    riding, trainer._boards, trainer._ride = heard[-1], False, None
-    readings, _ = trainer._signals(batch, rows, riding.seeds_B)
+    riding = heard[-1]
+    readings, _ = trainer._signals(batch, rows, riding.seeds_B, Overheard(hears_generation=False))
     assert_same_readings(riding.readings, readings)
 
 
@@ -384,10 +512,10 @@ def test_credit_reads_attention_off_generation(tmp_path, name, share):
     batch = trainer._generate_and_score_completions(rows)
     # The longest response's last token was never taken in, and scores of all rows need its row too.
     assert trainer._metrics["train"]["credit/own_forward"] == [share, share]
-    own, trainer._heard = batch["advantages"].clone(), None
+    own = batch["advantages"].clone()
     mask_BR = batch["completion_mask"].bool()
     seeds_B = tuple(range(4))
-    readings, _ = trainer._signals(batch, rows, seeds_B)
+    readings, _ = trainer._signals(batch, rows, seeds_B, Overheard(hears_generation=False))
     signals = Signals(mask_BR=mask_BR, advantages_B=own[:, -1], seeds_B=seeds_B, readings=readings)
     assert trainer._reader().own_forward == {"flow": 0.75, "coupled": 1}.get(name, share)
     factors_BR, expected_BR = own.abs(), trainer.credit(signals).abs()
@@ -399,10 +527,8 @@ def test_the_weights_are_those_of_own_forwards(tmp_path):
 
     class Deaf(FlowGRPOTrainer):
         def _generate_single_turn(self, *args, **kwargs):
-            self._boards, boards = False, self._boards
-            found = super()._generate_single_turn(*args, **kwargs)
-            self._boards = boards
-            return found
+            self._overheard.hears_generation = False
+            return super()._generate_single_turn(*args, **kwargs)
 
     ends = []
     for cls in (FlowGRPOTrainer, Deaf):

@@ -47,8 +47,18 @@ def test_saliency_is_gradient_times_embedding(model):
             torch.testing.assert_close(before_BR[row, t - start + 1], expected.float(), rtol=1e-3, atol=1e-5)
 
 
+def test_saliency_is_of_logits_over_the_temperature(model):
+    sampled = sampled_batch()
+    answer_BR = locate_answers(tiny_tokenizer(), sampled)[0].answer_BR
+    _, warm_BR = read_saliency(LogitReader(model), sampled, answer_BR, temperature=2.0)
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight / 2)
+    _, expected_BR = read_saliency(LogitReader(model), sampled, answer_BR)
+    torch.testing.assert_close(warm_BR, expected_BR, rtol=1e-5, atol=1e-9)
+    assert warm_BR.abs().max() > 0
+
+
 def test_influence_is_the_derivative_of_the_divergence(model):
-    sampled = sampled_batch([0])
+    sampled = sampled_batch([0], responses=["3 + 4 = 7.\nA: 7129 <|end|>"])
     answers, _ = locate_answers(tiny_tokenizer(), sampled)
     reader = LogitReader(model)
     got_BR = read_influence(reader, sampled, answers.answer_BR, answers.reasoning_BR, SEEDS[:1])
@@ -56,6 +66,7 @@ def test_influence_is_the_derivative_of_the_divergence(model):
     clean_TD = model.get_input_embeddings()(ids_T).detach()
     reasoning = [start + int(t) for t in answers.reasoning_BR[0].nonzero()]
     predicting = [start + int(t) - 1 for t in answers.answer_BR[0].nonzero()]
+    assert len(predicting) > 1, "a mean of logits"
     noise_TD = torch.zeros_like(clean_TD)
     noise_TD[reasoning] = NOISE * torch.randn(
         len(reasoning), clean_TD.shape[1], generator=torch.Generator().manual_seed(SEEDS[0])
@@ -64,7 +75,8 @@ def test_influence_is_the_derivative_of_the_divergence(model):
     def divergence(embeddings_TD):
         with torch.no_grad():
             p, q = (
-                model(inputs_embeds=e[None]).logits[0, predicting].log_softmax(-1) for e in (clean_TD, embeddings_TD)
+                model(inputs_embeds=e[None]).logits[0, predicting].mean(0).log_softmax(-1)
+                for e in (clean_TD, embeddings_TD)
             )
         return float((p.exp() * (p - q)).sum())
 

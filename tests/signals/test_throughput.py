@@ -101,6 +101,8 @@ def test_end_of_text_is_no_part_of_the_answer(text, answer):
 def test_reasoning_ends_where_the_answer_opens(text, target, reasoning, answer):
     tokenizer = tiny_tokenizer()
     ids = tokenizer(text)["input_ids"]
-    opening, found = answer_in_response(tokenizer, ids, target)
-    assert tokenizer.decode(ids[: opening.start]).strip() == reasoning
+    whole, found = answer_in_response(tokenizer, ids, target)
+    assert tokenizer.decode(ids[: whole.start]).strip() == reasoning
+    assert whole.stop == found.stop + (target == "box")
+    assert target == "answer" or tokenizer.decode(ids[whole.start : whole.stop]).strip() == r"\boxed{7}"
     assert tokenizer.decode(ids[found.start : found.stop]).strip(" {}>") == answer

@@ -123,6 +123,20 @@ def test_a_sentencepiece_tokenizer_of_its_own(tmp_path):
         check(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+@pytest.mark.parametrize("make", [tiny_tokenizer, sentencepiece_like])
+@given(text=UNICODE, place=st.integers(0, 40))
+def test_a_row_of_a_padded_vocabulary_spells_nothing(make, text, place):
+    tokenizer = make()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    place = min(place, len(ids))
+    padded = [*ids[:place], len(tokenizer) + 7, *ids[place:]]
+    assert tokenizer.convert_ids_to_tokens(padded)[place] is None
+    spelled, offsets = check(tokenizer, padded)
+    start, stop = offsets.pop(place)
+    assert start == stop
+    assert (spelled, offsets) == token_offsets(tokenizer, ids)
+
+
 def test_a_tokenizer_that_does_not_spell_its_text_is_refused():
     class Shouting:
         added_tokens_decoder: ClassVar = {}

@@ -1,10 +1,12 @@
 import dataclasses
 import io
 import json
+import stat
 
 import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from flowtracer.errors import FormatError, InputError
 from flowtracer.trace import Trace, TrainedOn, find_traces, load_trace
@@ -28,6 +30,68 @@ def test_save_and_load_give_back_everything(tmp_path):
             assert kept.dtype == given.dtype, field.name
             np.testing.assert_array_equal(kept, given)
     assert loaded.to_dict() == trace.to_dict()
+
+
+def test_traces_are_equal_where_all_that_they_hold_is(tmp_path):
+    trace = make_trace()
+    loaded = load_trace(trace.save(tmp_path / "t.safetensors"))
+    assert loaded == trace
+    assert len({loaded, trace}) == 1
+    reordered = dataclasses.replace(trace, metadata=dict(reversed(trace.metadata.items())))
+    assert reordered == trace
+    array = {"flow": np.nextafter(trace.flow, 2)}
+    for change in (array, {"text": trace.text + " "}, {"metadata": {}}, {"effects": {1: 0.5}}, {"layers": (1, 3)}):
+        assert dataclasses.replace(trace, **change) != trace
+    assert trace != "a trace"
+
+
+def test_a_file_has_the_mode_of_others_and_the_same_bytes_again(tmp_path):
+    (tmp_path / "other").write_text("")
+    files = [make_trace().save(tmp_path / f"{n}.safetensors") for n in range(3)]
+    assert len({file.read_bytes() for file in files}) == 1
+    assert stat.S_IMODE(files[0].stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def flipped(content):
+    """The content with one of its bits turned over: every 29th, so each place in a byte, and the whole of the file."""
+    for bit in range(0, 8 * len(content), 29):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bytes(damaged)
+
+
+def test_a_file_of_which_one_bit_turned_over_is_refused(tmp_path):
+    file = make_trace(text='né "\u2028\n', metadata={"file_sha256": "0" * 64}).save(tmp_path / "t.safetensors")
+    assert load_trace(file).metadata == {"file_sha256": "0" * 64}
+    for content in flipped(file.read_bytes()):
+        file.write_bytes(content)
+        with pytest.raises(FormatError):
+            load_trace(file)
+
+
+def unsigned(trace, path):
+    """A file as it was written before schema 3."""
+    header = {**trace_module._header(trace), "schema_version": 2}
+    save_file(trace_module._arrays(trace), path, metadata={"flowtracer": json.dumps(header)})
+    return path
+
+
+def test_a_file_without_a_digest_is_read_if_it_is_old_enough(tmp_path):
+    file = unsigned(make_trace(), tmp_path / "t.safetensors")
+    assert load_trace(file) == make_trace()
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b'schema_version\\": 2', b'schema_version\\": 3'))
+    with pytest.raises(FormatError, match="without its digest"):
+        load_trace(file)
+    refused = 0
+    for damaged in flipped(content[:1200]):  # the header; no digest watches over the arrays
+        file.write_bytes(damaged + content[1200:])
+        try:
+            load_trace(file)
+        except FormatError:
+            refused += 1
+    assert refused > 50
 
 
 def test_what_a_trainer_made_of_it_is_kept(tmp_path):

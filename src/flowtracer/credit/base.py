@@ -28,6 +28,9 @@ Credit = Callable[[Signals], Tensor]
 """A strategy: signals to advantages (B, R). It says in `needs`, or in `reads`, which signals it reads."""
 
 
+SIGNS = ("both", "positive", "negative")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoostCredit(ABC):
     """Factor `gamma` on the top `ratio` of a response's tokens by score, else 1.
@@ -44,7 +47,7 @@ class BoostCredit(ABC):
     def __post_init__(self) -> None:
         check_boost(self.ratio, self.gamma)
         check_choice("keep", self.keep, ("top", "bottom"))
-        check_choice("sign", self.sign, ("both", "positive", "negative"))
+        check_choice("sign", self.sign, SIGNS)
         _ = self.reads  # which checks the options that are in it
 
     @property
@@ -69,11 +72,15 @@ class BoostCredit(ABC):
 
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Advantages times factors."""
-        factors_BR = self.factors(signals)
-        if self.sign != "both":
-            chosen_B = signals.advantages_B > 0 if self.sign == "positive" else signals.advantages_B < 0
-            factors_BR = torch.where(chosen_B[:, None], factors_BR, 1.0)
-        return signals.weighted(factors_BR)
+        return signals.weighted(of_sign(self.factors(signals), signals, self.sign))
+
+
+def of_sign(factors_BR: Float[Tensor, "B R"], signals: Signals, sign: str) -> Float[Tensor, "B R"]:
+    """The factors of responses whose advantage has that sign, or of "both"; 1 for the others."""
+    if sign == "both":
+        return factors_BR
+    chosen_B = signals.advantages_B > 0 if sign == "positive" else signals.advantages_B < 0
+    return torch.where(chosen_B[:, None], factors_BR, 1.0)
 
 
 def check_boost(ratio: float, gamma: float) -> None:

@@ -4,8 +4,11 @@
 2. Score: `FAI_s`, the mean of `A_glob[t,s]` over the response's tokens `t` in `s + 10 .. s + 100`, `A_glob` the heads'
    mean: the future attention influence of token `s`.
 
-Steps, constants and defaults are the source's (its first version averaged to `s + 50`). Our own choices where it is
-silent: heads are ranked for each response by itself; the last ten tokens, which nothing that far looks at, score 0.
+3. Only where the advantage is not negative (`sign = "positive"`).
+
+Steps, constants and defaults are in the source's text (its first version averaged to `s + 50`). Our own choices where
+it is silent: heads are ranked for each response by itself; the last ten tokens, which nothing that far looks at, score
+0.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from flowtracer.shapes import Float
 class GlobalCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by future attention influence."""
 
+    sign: str = "positive"
     layers: Sequence[int] | None = None
 
     @property

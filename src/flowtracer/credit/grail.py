@@ -1,14 +1,15 @@
 r"""GRAIL: gradients say which tokens of a wrong answer to blame (arXiv 2606.04889).
 
 1. `s_t = || d(-log p(box)) / d e_{t-1} * e_{t-1} ||`: the score of token `t` is that of the input position before it,
-   where it was predicted. The box is the response's own first complete `\boxed{}`.
-2. `z_t`: z-score of `log(s_t + 1e-8)`; `w_t = clip(1 + 0.5 z_t, 0.5, 5)`.
-3. Inside the box 5; the box's delimiters and what follows 1; no box: 1 everywhere.
-4. Applied only where `A <= 0`; the box's factor always.
+   where it was predicted. The box is the response's own first complete `\boxed{}`, marker and closing brace included.
+2. `z_t`: z-score of `log(s_t + 1e-8)` over all counted tokens, the box and what follows it included, with the deviation
+   `sqrt(var + 1e-8)` of the population.
+3. `w_t = clip(1 + 0.5 z_t, 0.5, 5)` where `A <= 0`; 1 where `A > 0` or where there is no box.
+4. Then, whatever the sign of `A`: 5 inside the box; 1 on its marker, on its last token and on what follows.
 
-Formula, constants and the shift by one are the source's. Our own choice where it is silent: the z-score runs over the
-counted tokens before the box, with the population's deviation. `target="answer"` puts the response's final answer, as
-FlowTracer locates it, in the place of the box, for tasks that are not answered in boxes.
+As in the official code (declare-lab/grail), which computes this anew at each optimiser step where we do it once for
+what was sampled. `target="answer"`, for tasks that are not answered in boxes, is ours: the response's final answer, as
+FlowTracer locates it, is what log p is of and gets the factor 5.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from flowtracer.credit.signals import Reads, Signals
-from flowtracer.shapes import Float
+from flowtracer.shapes import Bool, Float
 
 SLOPE, LOWEST, HIGHEST = 0.5, 0.5, 5.0
 
@@ -39,20 +40,27 @@ class GrailCredit:
         return Reads(needs={"answer", "gradient"}, target=self.target)
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
-        """z-scores over the reasoning; 0 elsewhere."""
-        saliency_BR = signals.gradient.saliency_before_BR
-        reasoning_BR = signals.answer.reasoning_BR
-        counted_BR = reasoning_BR & signals.mask_BR
-        log_BR = torch.where(counted_BR, (saliency_BR + 1e-8).log(), 0.0)
-        n_B1 = counted_BR.sum(-1, keepdim=True).clamp_min(1)
-        centred_BR = torch.where(counted_BR, log_BR - log_BR.sum(-1, keepdim=True) / n_B1, 0.0)
-        deviation_B1 = (centred_BR.square().sum(-1, keepdim=True) / n_B1).sqrt()
-        return centred_BR / deviation_B1.clamp_min(1e-8)
+        """z-scores of log saliency."""
+        mask_BR = signals.mask_BR
+        log_BR = torch.where(mask_BR, (signals.gradient.saliency_before_BR + 1e-8).log(), 0.0)
+        n_B1 = mask_BR.sum(-1, keepdim=True).clamp_min(1)
+        centred_BR = torch.where(mask_BR, log_BR - log_BR.sum(-1, keepdim=True) / n_B1, 0.0)
+        return centred_BR / (centred_BR.square().sum(-1, keepdim=True) / n_B1 + 1e-8).sqrt()
+
+    def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
+        """Responses with an answer."""
+        return signals.answer.answer_BR.any(-1)
 
     def __call__(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Advantages times factors."""
-        answer_BR, reasoning_BR = signals.answer.answer_BR, signals.answer.reasoning_BR
-        blamed_BR = reasoning_BR & signals.mask_BR & (signals.advantages_B <= 0)[:, None]
+        answer = signals.answer
+        blamed_BR = answer.reasoning_BR & (signals.advantages_B <= 0)[:, None]
         by_score_BR = (1 + SLOPE * self.scores(signals)).clamp(LOWEST, HIGHEST)
         factors_BR = torch.where(blamed_BR, by_score_BR, 1.0)
-        return signals.weighted(torch.where(answer_BR & signals.mask_BR, HIGHEST, factors_BR))
+        inside_BR = answer.answer_BR & ~_closing(answer.whole_BR) if self.target == "box" else answer.answer_BR
+        return signals.weighted(torch.where(signals.mask_BR, torch.where(inside_BR, HIGHEST, factors_BR), 1.0))
+
+
+def _closing(whole_BR: Bool[Tensor, "B R"]) -> Bool[Tensor, "B R"]:
+    """The last marked token of each row."""
+    return whole_BR & (whole_BR.flip(-1).cumsum(-1).flip(-1) == 1)

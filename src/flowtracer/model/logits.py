@@ -73,10 +73,12 @@ class LogitReader:
         size = max(1, _CHUNK_BYTES // (4 * vocabulary))
         yield from (slice(start, start + size) for start in range(0, positions, size))
 
-    def log_probs(self, hidden_ND: Float[Tensor, "N D"], targets_N: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def log_probs(
+        self, hidden_ND: Float[Tensor, "N D"], targets_N: Int[Tensor, " N"], *, temperature: float = 1.0
+    ) -> Float[Tensor, " N"]:
         """Log-probability of a token at each of some positions, in chunks."""
         parts = [
-            self.logits(hidden_ND[piece]).log_softmax(-1).gather(-1, targets_N[piece, None]).squeeze(-1)
+            (self.logits(hidden_ND[piece]) / temperature).log_softmax(-1).gather(-1, targets_N[piece, None]).squeeze(-1)
             for piece in self.chunks(len(targets_N))
         ]
         return torch.cat(parts) if parts else hidden_ND.new_zeros(0, dtype=torch.float32)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from flowtracer.attention.layer import LayerAttention
 from flowtracer.errors import TraceError
 from flowtracer.model.forward import evaluating
 from flowtracer.shapes import Bool, Float, Int
-from flowtracer.signals.generated import GenerationReader
+from flowtracer.signals.generated import GENERATION_BYTES, GenerationReader
 from flowtracer.signals.sampled import Sampled
 from flowtracer.trace.trace import Rollout, Skipped, Trace, TrainedOn
 from flowtracer.tracing.tracer import Tracer
@@ -69,9 +69,10 @@ class TraceKeeper:
         tracer: Traces with the model that is being trained.
         folder: For `step-000000` and so on.
         prompts: The fixed prompts.
+        encode: Token ids of prompts, as the trainer itself makes them.
         every: Optimiser steps between two looks.
         max_new_tokens: Longest greedy answer.
-        template_options: Further arguments of the chat template.
+        generation_bytes: Queries and keys that may be kept while the answers are generated.
     """
 
     def __init__(
@@ -79,19 +80,20 @@ class TraceKeeper:
         tracer: Tracer,
         folder: Path,
         prompts: Sequence[Prompt],
+        encode: Callable[[list[Prompt]], list[list[int]]],
         *,
         every: int,
         max_new_tokens: int,
-        template_options: Mapping[str, Any] | None = None,
+        generation_bytes: int = GENERATION_BYTES,
     ) -> None:
         self._tracer = tracer
         self._folder = folder
         self._prompts = list(prompts)
+        self._encode = encode
         self._every = every
         self._max_new_tokens = max_new_tokens
-        self._template_options = dict(template_options or {})
         self._last: int | None = None
-        self._generation = GenerationReader(tracer.model, [tracer.reader])
+        self._generation = GenerationReader(tracer.model, [tracer.reader], generation_bytes)
         self.own_forward = 0.0
         """Share of the latest step's traces that took a forward of their own."""
 
@@ -150,7 +152,7 @@ class TraceKeeper:
         """Greedy answers to fixed prompts, each with what the model attended with where that could be kept."""
         if not numbers:
             return []
-        prompts = [self._prompt_ids(self._prompts[n]) for n in numbers]
+        prompts = self._encode([self._prompts[n] for n in numbers])
         with self._generation.hearing() as heard:
             sampled = self._generate(prompts)
         attention = None if heard is None else self._generation.attention(sampled, heard)
@@ -165,16 +167,11 @@ class TraceKeeper:
     def _generate(self, prompts: Sequence[list[int]]) -> Sampled:
         """Greedy answers up to their end-of-text tokens, which belong to them as in training."""
         tokenizer, model = self._tracer.tokenizer, self._tracer.model
-        width = max(map(len, prompts))
-        ids_BP = torch.full((len(prompts), width), tokenizer.pad_token_id)
-        for row, ids in enumerate(prompts):
-            ids_BP[row, width - len(ids) :] = torch.tensor(ids)
-        mask_BP = (torch.arange(width) >= torch.tensor([[width - len(ids)] for ids in prompts])).long()
-        ids_BP, mask_BP = ids_BP.to(model.device), mask_BP.to(model.device)
+        asked = Sampled.padded([(ids, []) for ids in prompts], model.device, pad=tokenizer.pad_token_id)
         with evaluating(model), torch.no_grad():
             whole_BT = model.generate(
-                input_ids=ids_BP,
-                attention_mask=mask_BP,
+                input_ids=asked.prompt_ids_BP,
+                attention_mask=asked.prompt_mask_BP,
                 max_new_tokens=self._max_new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
@@ -183,14 +180,10 @@ class TraceKeeper:
                 top_p=None,
                 top_k=None,
             )
-        response_BR = whole_BT[:, width:]
+        response_BR = whole_BT[:, asked.width :]
         ends_BR = response_BR == tokenizer.eos_token_id
-        return Sampled(
-            prompt_ids_BP=ids_BP,
-            prompt_mask_BP=mask_BP,
-            response_ids_BR=response_BR,
-            response_mask_BR=(ends_BR.cumsum(-1) - ends_BR.long() == 0).long(),
-        )
+        inside_BR = (ends_BR.cumsum(-1) - ends_BR.long() == 0).long()
+        return replace(asked, response_ids_BR=response_BR, response_mask_BR=inside_BR)
 
     def _layers(
         self, rollout: Rollout, sampled: Sampled, row: int, attention: Mapping[int, LayerAttention] | None
@@ -207,15 +200,6 @@ class TraceKeeper:
         if sampled.prompt_ids_BP.shape[1] + stop > layers[0].query_BHTD.shape[2]:
             return None
         return sampled.rows(torch.tensor([row]), stop).part(layers)
-
-    def _prompt_ids(self, prompt: Prompt) -> list[int]:
-        tokenizer = self._tracer.tokenizer
-        if isinstance(prompt, str):
-            return tokenizer(prompt)["input_ids"]
-        encoded = tokenizer.apply_chat_template(
-            prompt, tokenize=True, add_generation_prompt=True, return_dict=True, **self._template_options
-        )
-        return encoded["input_ids"]
 
     def _write(self, step: int, traces: Mapping[str, Trace], skipped: Sequence[Skipped]) -> None:
         """Write a step's folder under another name first, so that a kill leaves no half folder behind."""

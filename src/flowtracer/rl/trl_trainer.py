@@ -4,7 +4,7 @@ TRL's loss takes advantages of shape (B, T) beside (B,). So after TRL has genera
 gives each token its own advantage, and everything else is TRL's: losses, clipping, KL, logging, checkpoints,
 launchers. With the response's own advantage on every token the run is GRPO to the bit. A maintainer confirmed this
 route (TRL #4525), but the methods are private, so a probe at the first step refuses a TRL whose loss no longer treats
-them that way. Three more methods are only listened to:
+them that way. Three more methods are only listened to, and what they say of one generation is one object, `Overheard`:
 
 - the one that computes the rewards, which TRL does not hand on;
 - the one that computes log-probabilities: where TRL runs the policy over what was just sampled (several optimiser steps
@@ -12,7 +12,7 @@ them that way. Three more methods are only listened to:
 - the one that generates: where no such pass follows, attention is what the model paid while it generated.
 
 Only what neither gives takes a forward of credit's own. The metric `credit/own_forward` is the share of responses that
-it ran over.
+it ran over, and `credit/lost/REASON` says why generation could not be read.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from flowtracer.credit import Credit, Readings, Signals, make_credit, reads_of
 from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted, normalised
-from flowtracer.rl.loss_probe import refuse_nonlinear_loss
+from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
-from flowtracer.signals.generated import Generated
+from flowtracer.signals.generated import GENERATION_BYTES, LOST, Generated
 from flowtracer.signals.reader import Ride, SignalReader, refuse_sharded
 from flowtracer.signals.sampled import Sampled
 from flowtracer.tracing.tracer import Tracer
@@ -62,10 +62,29 @@ class FlowGRPOConfig(GRPOConfig):
     credit_normalise: bool = field(
         default=False, metadata={"help": "Keep the mean size of each response's advantages: a mean factor of 1."}
     )
+    credit_generation_bytes: int = field(
+        default=GENERATION_BYTES,
+        metadata={
+            "help": "Queries and keys that may be kept of one generation, so that credit needs no forward of its own; "
+            "beyond it, it runs one. 0 keeps nothing."
+        },
+    )
     trace_steps: int = field(
         default=0, metadata={"help": "Keep traces in output_dir/traces every so many optimiser steps; 0 for none."}
     )
     trace_prompts: int = field(default=4, metadata={"help": "How many of the data set's first prompts are traced."})
+
+
+@dataclass(kw_only=True)
+class Overheard:
+    """What TRL's own calls have given of one generation that is trained on; made anew for each."""
+
+    hears_generation: bool
+    """Not where a pass over whole sequences follows, as it did last time: that gives more."""
+    rewards_NF: Tensor | None = None
+    """Of all processes' responses, by reward function."""
+    generated: Generated | None = None
+    ride: Ride | None = None
 
 
 class FlowGRPOTrainer(GRPOTrainer):
@@ -76,60 +95,77 @@ class FlowGRPOTrainer(GRPOTrainer):
     answer read it from the data set's column `gold`.
 
     Raises:
-        InputError: Options that cannot be combined with per-token advantages.
+        InputError: Options that cannot be combined with per-token advantages, or images among the prompts.
         CaptureError: The credit needs flow, and the model's attention cannot be read.
     """
 
     _tag_names = ["trl", "grpo", "flowtracer"]  # noqa: RUF012 - as TRL declares it
 
-    def __init__(self, *args: Any, credit: Credit | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if not isinstance(self.args, FlowGRPOConfig):
-            raise InputError(f"expected args of type FlowGRPOConfig, got {type(self.args).__name__}")
-        if getattr(self.args, "use_liger_kernel", False) or getattr(self.args, "use_liger_loss", False):
-            raise InputError("expected TRL's own loss, got the Liger kernel, which takes one advantage a sequence")
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any = None,
+        *others: Any,
+        credit: Credit | None = None,
+        **named: Any,
+    ) -> None:
+        if args is None:  # as TRL does, with credit's own defaults
+            name = model if isinstance(model, str) else model.config._name_or_path
+            args = FlowGRPOConfig(f"{name.split('/')[-1]}-GRPO")
+        _refuse_options(args)
+        _refuse_image_columns(train_dataset)
+        super().__init__(model, reward_funcs, args, train_dataset, *others, **named)
         options = cast("dict[str, Any] | None", self.args.credit_options)  # TRL has parsed what came as a string
         self.credit = credit or make_credit(self.args.credit, options)
         reads_of(self.credit)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             refuse_sharded(self.credit)
         self._signal_reader: SignalReader | None = None
-        self._ride: Ride | None = None
-        self._heard: Generated | None = None
-        self._boards = self._rode = False
+        self._overheard: Overheard | None = None  # while a generation is trained on
+        self._rides = False
         self._keeper: TraceKeeper | None = None
-        self._rewards = torch.empty(0)
         self._probed = False
         if self.args.trace_steps:
             self._refuse_untraceable()
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        self._rewards = super()._calculate_rewards(*args, **kwargs)  # (all processes' responses, functions)
-        return self._rewards
+        rewards_NF = super()._calculate_rewards(*args, **kwargs)
+        if self._overheard is not None:
+            self._overheard.rewards_NF = rewards_NF
+        return rewards_NF
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._ride = self._heard = None
-        self._boards = self.model.training  # in evaluation nothing is learned
+        if not self.model.training:  # nothing is learned
+            return super()._generate_and_score_completions(inputs)
+        _refuse_images(inputs)
+        heard = self._overheard = Overheard(hears_generation=not self._rides)
         try:
             out = super()._generate_and_score_completions(inputs)
         finally:
-            self._boards = False
-        if not self.model.training:
-            return out
+            self._overheard = None
+        _refuse_images([out])  # a tool may have shown one
+        self._rides = heard.ride is not None
         if not self._probed:
-            refuse_nonlinear_loss(self, out)
+            refuse_blind_loss(self, out)
             self._probed = True
+        return self._credited(inputs, out, heard)
+
+    def _credited(self, inputs: list[dict[str, Any]], out: dict[str, Any], heard: Overheard) -> dict[str, Any]:
+        """TRL's batch, with each token's own advantage."""
         started = time.perf_counter()
         mask_BR = out["completion_mask"].bool()
         if "tool_mask" in out:
             mask_BR &= out["tool_mask"].bool()
         seeds_B = _seeds(out["completion_ids"], mask_BR, self.args.seed + self.state.global_step)
-        readings, misses = self._signals(out, inputs, seeds_B)
+        readings, misses = self._signals(out, inputs, seeds_B, heard)
         signals = Signals(
             mask_BR=mask_BR,
             advantages_B=out["advantages"],
             seeds_B=seeds_B,
             trained=self.state.global_step / max(self.state.max_steps, 1),
+            total=functools.partial(self.accelerator.reduce, reduction="sum"),
             readings=readings,
         )
         advantages_BR = self.credit(signals)
@@ -138,13 +174,14 @@ class FlowGRPOTrainer(GRPOTrainer):
         out["advantages"] = advantages_BR
         self._log_credit(advantages_BR, signals, misses, time.perf_counter() - started)
         if self.args.trace_steps and self.accelerator.is_main_process:
-            self._keep_traces(inputs, out, signals.advantages_B, mask_BR)
+            self._keep_traces(inputs, out, signals.advantages_B, mask_BR, heard)
         return out
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._boards or self._rode:  # a pass over whole sequences, as there was last time, gives more
+        heard = self._overheard
+        if heard is None or not heard.hears_generation:
             return super()._generate_single_turn(*args, **kwargs)
-        with self._reader().hearing() as self._heard:
+        with self._reader().hearing() as heard.generated:
             return super()._generate_single_turn(*args, **kwargs)
 
     def _get_per_token_logps_and_entropies(
@@ -153,7 +190,8 @@ class FlowGRPOTrainer(GRPOTrainer):
         run = functools.partial(
             super()._get_per_token_logps_and_entropies, model, input_ids, attention_mask, logits_to_keep, *args
         )
-        if not (self._boards and self._ride is None and self._is_policy(model) and self._reader().rides):
+        heard = self._overheard
+        if heard is None or heard.ride is not None or not self._is_policy(model) or not self._reader().rides:
             return run(**kwargs)
         sampled = Sampled(
             prompt_ids_BP=input_ids[:, :-logits_to_keep],
@@ -161,14 +199,15 @@ class FlowGRPOTrainer(GRPOTrainer):
             response_ids_BR=input_ids[:, -logits_to_keep:],
             response_mask_BR=attention_mask[:, -logits_to_keep:],
         )
+        heard.generated = None  # which gives less
         if self._reader().wants_logits:
             kwargs["compute_entropy"] = True
-        with self._reader().riding(sampled) as self._ride:
+        with self._reader().riding(sampled) as heard.ride:
             log_probs_BR, entropies_BR, aux_loss = run(**kwargs)
         if self._reader().wants_logits:
             off_BR = ~sampled.response_mask_BR.bool()
             entropy_BR, log_prob_BR = (x_BR.float().masked_fill(off_BR, 0) for x_BR in (entropies_BR, log_probs_BR))
-            self._ride.logits = LogitSignals(entropy_BR=entropy_BR, log_prob_BR=log_prob_BR)
+            heard.ride.logits = LogitSignals(entropy_BR=entropy_BR, log_prob_BR=log_prob_BR)
         return log_probs_BR, entropies_BR, aux_loss
 
     def _is_policy(self, model: Any) -> bool:
@@ -189,11 +228,12 @@ class FlowGRPOTrainer(GRPOTrainer):
                 rows_per_forward=self.args.per_device_train_batch_size,
                 every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
                 template_options=self.args.chat_template_kwargs,
+                generation_bytes=self.args.credit_generation_bytes,
             )
         return self._signal_reader
 
     def _signals(
-        self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...]
+        self, out: dict[str, Any], inputs: list[dict[str, Any]], seeds_B: tuple[int, ...], heard: Overheard
     ) -> tuple[Readings, Counter[str]]:
         """What the strategy needs, and nothing else."""
         sampled = Sampled(
@@ -205,18 +245,22 @@ class FlowGRPOTrainer(GRPOTrainer):
             golds=[_text_or_none(row["gold"]) for row in inputs] if "gold" in inputs[0] else None,
         )
         reader = self._reader()
-        readings, misses = reader.read(sampled, seeds_B, self._ride, self._heard)
-        self._rode = self._ride is not None
-        self._ride = self._heard = None
+        readings, misses = reader.read(sampled, seeds_B, heard.ride, heard.generated)
         if "group" in reader.needs:
-            readings = replace(readings, group=self._group(out["completion_ids"]))
+            readings = replace(readings, group=self._group(out["completion_ids"], heard))
         return readings, misses
 
-    def _group(self, ids_BR: Tensor) -> GroupSignals:
+    def _rewards(self, heard: Overheard) -> Tensor:
+        """Of all processes' responses; NaN where no function could score one."""
+        if heard.rewards_NF is None:
+            raise InputError("expected a TRL that scores by _calculate_rewards; use a supported one (>=1.9, not 1.15)")
+        rewards_N = (heard.rewards_NF * self.reward_weights.to(heard.rewards_NF.device)).nansum(1)
+        return rewards_N.masked_fill(heard.rewards_NF.isnan().all(1), torch.nan)
+
+    def _group(self, ids_BR: Tensor, heard: Overheard) -> GroupSignals:
         """Group, reward and mean reward of the group of this process's responses, out of those of all processes."""
-        rewards_N = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)
+        rewards_N = self._rewards(heard)
         # What no function could score is left out of the mean, and stands at it.
-        rewards_N = rewards_N.masked_fill(self._rewards.isnan().all(1), torch.nan)
         means_N = rewards_N.view(-1, self.num_generations).nanmean(1).repeat_interleave(self.num_generations)
         means_N = means_N.nan_to_num()
         rewards_N = torch.where(rewards_N.isnan(), means_N, rewards_N)
@@ -234,13 +278,18 @@ class FlowGRPOTrainer(GRPOTrainer):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise InputError("expected trace_steps=0 with a sharded model, whose processes must all run alike")
         columns = set(next(iter(self.train_dataset or []), {}))
-        if "prompt" not in columns or columns & {"image", "images"}:
-            raise InputError(
-                f"expected a data set of prompts in text with trace_steps, got the columns {sorted(columns)}"
-            )
+        if "prompt" not in columns:
+            raise InputError(f"expected a data set of prompts with trace_steps, got the columns {sorted(columns)}")
+        if self.args.trace_prompts and self.environment_factories is not None:
+            raise InputError("expected trace_prompts=0 with environments, which write the prompts anew each time")
 
     def _keep_traces(
-        self, inputs: list[dict[str, Any]], out: dict[str, Any], advantages_B: Tensor, mask_BR: Tensor
+        self,
+        inputs: list[dict[str, Any]],
+        out: dict[str, Any],
+        advantages_B: Tensor,
+        mask_BR: Tensor,
+        heard: Overheard,
     ) -> None:
         """Traces of fixed prompts, where they are due; see `flowtracer.rl.training_traces`."""
         started = time.perf_counter()
@@ -249,14 +298,15 @@ class FlowGRPOTrainer(GRPOTrainer):
                 self._tracer(),
                 Path(self.args.output_dir) / "traces",
                 [row["prompt"] for row in itertools.islice(self.train_dataset, self.args.trace_prompts)],
+                lambda prompts: self._tokenize_prompts(prompts)[0],
                 every=self.args.trace_steps,
                 max_new_tokens=self.args.max_completion_length,
-                template_options=self.args.chat_template_kwargs,
+                generation_bytes=self.args.credit_generation_bytes,
             )
         step = self.state.global_step
         if not self._keeper.due(step):
             return
-        rewards_N = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(1)
+        rewards_N = self._rewards(heard).nan_to_num()
         first = self.accelerator.process_index * len(inputs)
         batch = TrainedBatch(
             prompts=[row["prompt"] for row in inputs],
@@ -301,10 +351,44 @@ class FlowGRPOTrainer(GRPOTrainer):
         if (answer := signals.readings.answer) is not None:
             metrics["credit/answered"] = answer.answer_BR.any(-1).float().mean()
             metrics |= _miss_shares(misses, len(mask_BR))
+        lost = [f"credit/lost/{reason}" for reason in LOST]
+        metrics |= {name: float(name == f"credit/lost/{self._reader().lost}") for name in lost}
         values = torch.tensor([float(value) for value in metrics.values()], device=mask_BR.device)
         means = self.accelerator.gather(values[None]).mean(0).tolist()
         for name, value in zip(metrics, means, strict=True):
-            self._metrics["train"][name].append(value)
+            if value or name not in lost:  # a reason is worth a line where it holds
+                self._metrics["train"][name].append(value)
+
+
+def _refuse_options(args: Any) -> None:
+    """Raise where arguments cannot go with per-token advantages."""
+    if not isinstance(args, FlowGRPOConfig):
+        raise InputError(f"expected args of type FlowGRPOConfig, got {type(args).__name__}")
+    if getattr(args, "use_liger_kernel", False) or getattr(args, "use_liger_loss", False):
+        raise InputError("expected TRL's own loss, got the Liger kernel, which takes one advantage a sequence")
+    refuse_sequence_ratio(args.importance_sampling_level, args.loss_type)
+    if args.credit_generation_bytes < 0:
+        raise InputError(f"expected credit_generation_bytes of at least 0, got {args.credit_generation_bytes}")
+
+
+_NO_IMAGES = "expected prompts in text, got images{where}: flow over image tokens is not traced; leave them out"
+
+
+def _refuse_image_columns(dataset: Any) -> None:
+    """Raise where a data set names a column of images, before anything is loaded."""
+    columns = {"image", "images"} & set(getattr(dataset, "column_names", None) or ())
+    if columns:
+        raise InputError(_NO_IMAGES.format(where=f" in the column {', '.join(sorted(columns))}"))
+
+
+def _refuse_images(rows: list[dict[str, Any]]) -> None:
+    """Raise where a row holds an image, or TRL's batch what a processor made of one."""
+    for row in rows:
+        prompt = row.get("prompt")
+        parts = [message.get("content") for message in prompt] if isinstance(prompt, list) else []
+        kinds = {part.get("type") for content in parts if isinstance(content, list) for part in content}
+        if row.get("image") is not None or row.get("images") or "pixel_values" in row or kinds & {"image", "video"}:
+            raise InputError(_NO_IMAGES.format(where=""))
 
 
 def _text_or_none(value: Any) -> str | None:

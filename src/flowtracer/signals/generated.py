@@ -7,8 +7,8 @@ With a cache, each step of generation asks one query per sequence of the keys of
 3. at the end a layer's queries are joined, and its mask is rebuilt from the padding. That is done only if the last step
    could see every token but padding: a window or a chunk that hid anything would have hidden something there.
 
-The last sampled token is never taken in, so the sequences that need its row are left to another forward. Where a cache
-keeps less than all keys, or what is kept would outgrow a budget, nothing is read.
+The last sampled token is never taken in, so the sequences that need its row are left to another forward. Where nothing
+can be read the reason is named: one of `LOST`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ from flowtracer.signals.passes import Pending, agree, drops
 from flowtracer.signals.sampled import Sampled
 
 GENERATION_BYTES = 2 * 2**30
-"""Queries and keys that may be kept of one generation, as much as a stored matrix of flow may take."""
+"""Queries and keys that may be kept of one generation, unless told otherwise: what a stored matrix of flow may take."""
+
+LOST = ("over_budget", "short_cache", "other_tokens", "hidden_tokens", "differs")
+"""Why attention cannot be read off a generation: what is kept would outgrow the budget; the cache keeps less than all
+keys; what was sampled is not what the model took in, as where another engine samples; something other than padding was
+hidden; or the model attends otherwise in a forward than while it generates."""
 
 
 @dataclass(kw_only=True)
@@ -46,11 +51,13 @@ class Generated:
     """What was kept of the latest generation."""
 
     budget: int = GENERATION_BYTES
+    """Bytes of queries and keys."""
     ids: list[Tensor] = field(default_factory=list)
     """(B, tokens of the step) each."""
     layers: dict[int, _Layer] = field(default_factory=dict)
     kept: int = 0
-    usable: bool = True
+    lost: str | None = None
+    """Why nothing is kept any more; one of `LOST`, or None."""
 
     def start_or_go_on(self, ids_BN: Int[Tensor, "B N"]) -> None:
         """Tokens that the model takes in: a whole prompt, with which a generation starts, or one more each."""
@@ -63,8 +70,10 @@ class Generated:
         steps, length = query.shape[2], key.shape[2]
         layer = self.layers.get(module.layer_idx)
         self.kept += query.nbytes + key.nbytes * steps // length
-        if length != (steps if layer is None else layer.key_BKTD.shape[2] + steps) or self.kept > self.budget:
-            self.drop()
+        if length != (steps if layer is None else layer.key_BKTD.shape[2] + steps):
+            self.drop("short_cache")
+        elif self.kept > self.budget:
+            self.drop("over_budget")
         elif layer is None:
             attention = layer_attention(model, module, query, key, mask, kwargs)
             self.layers[module.layer_idx] = _Layer(queries=[query], attention=attention, key_BKTD=key, mask=mask)
@@ -72,14 +81,15 @@ class Generated:
             layer.queries.append(query)
             layer.key_BKTD, layer.mask = key, mask
 
-    def drop(self) -> None:
-        """Keep nothing, and nothing more."""
-        self.usable = False
+    def drop(self, reason: str | None = None) -> None:
+        """Keep nothing; and where there is a reason, nothing more."""
+        self.lost = self.lost or reason
         self.ids, self.layers = [], {}
 
     def attention(self, sampled: Sampled) -> dict[int, LayerAttention] | None:
         """The layers over these sequences, as far as they were taken in; None where they cannot be had."""
         if not self.ids or not self.layers:
+            self.drop("other_tokens")
             return None
         ids_BT = torch.cat(self.ids, 1)
         width = min(ids_BT.shape[1], sampled.width)
@@ -87,11 +97,13 @@ class Generated:
         mask_BT = torch.cat([sampled.prompt_mask_BP, sampled.response_mask_BR], 1)[:, :width]
         same = ids_BT.shape[0] == len(sampled) and width >= sampled.width - 1
         if not same or not bool(((ids_BT[:, :width] == sampled_BT) | (mask_BT == 0)).all()):
+            self.drop("other_tokens")
             return None
         # Tokens behind a response's end were taken in, and are padding only to us.
         visible_BT = torch.ones_like(ids_BT, dtype=torch.bool)
         visible_BT[:, : sampled.prompt_ids_BP.shape[1]] = sampled.prompt_mask_BP.bool()
         if not all(_saw(layer, visible_BT) for layer in self.layers.values()):
+            self.drop("hidden_tokens")
             return None
         segments_BT = None if bool(mask_BT.all()) else mask_BT.long()
         return {index: _joined(layer, width, segments_BT) for index, layer in self.layers.items()}
@@ -125,16 +137,16 @@ def _joined(layer: _Layer, width: int, segments_BT: Tensor | None) -> LayerAtten
 
 
 @contextlib.contextmanager
-def hear_generation(model: Any, layers: Sequence[int]) -> Iterator[Generated]:
+def hear_generation(model: Any, layers: Sequence[int], budget: int) -> Iterator[Generated]:
     """Keep what the chosen layers attend with while the model generates inside the block; it draws what it would."""
-    heard = Generated()
+    heard = Generated(budget=budget)
 
     def take_in(_: Any, inputs: tuple[Tensor, ...]) -> None:
-        if inputs and heard.usable:
+        if inputs and heard.lost is None:
             heard.start_or_go_on(inputs[0])
 
     def call(original: Callable[..., Any], module: Any, query: Tensor, key: Tensor, *rest: Any, **kwargs: Any) -> Any:
-        if heard.usable and module.layer_idx in layers:
+        if heard.lost is None and module.layer_idx in layers:
             heard.keep(module, model, query, key, rest[1], kwargs)
         return original(module, query, key, *rest, **kwargs)
 
@@ -152,11 +164,15 @@ class GenerationReader:
     Args:
         model: What generates.
         readers: Whose layers are kept.
+        budget: Bytes of queries and keys that may be kept of one generation.
     """
 
-    def __init__(self, model: Any, readers: Sequence[AttentionReader]) -> None:
+    def __init__(self, model: Any, readers: Sequence[AttentionReader], budget: int = GENERATION_BYTES) -> None:
         self._model = model
         self._readers = readers
+        self._budget = budget
+        self.lost: str | None = None
+        """Why the latest generation could not be read; one of `LOST`, or None."""
         self._true: bool | None = None  # not known before the first generation
 
     @contextlib.contextmanager
@@ -166,12 +182,13 @@ class GenerationReader:
             yield None
             return
         layers = sorted({layer for reader in self._readers for layer in reader.layers})
-        with hear_generation(self._model, layers) as heard:
+        with hear_generation(self._model, layers, self._budget) as heard:
             yield heard
 
     def attention(self, sampled: Sampled, generated: Generated) -> dict[int, LayerAttention] | None:
         """The layers over these sequences, as far as they were taken in; None where they cannot be had or trusted."""
         attention = generated.attention(sampled)
+        self.lost = generated.lost
         generated.drop()
         if attention is None:
             return None
@@ -179,7 +196,10 @@ class GenerationReader:
             self._true = not drops(self._model) and all(
                 _generates_truly(reader, sampled, attention) for reader in self._readers
             )
-        return attention if self._true else None
+        if not self._true:
+            self.lost = "differs"  # and stays so: such a model is heard no more
+            return None
+        return attention
 
 
 def fill(waiting: Sequence[Pending], attention: Mapping[int, LayerAttention], *, rows_at_once: int) -> None:

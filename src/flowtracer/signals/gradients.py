@@ -2,9 +2,10 @@
 
 1. The output of the embedding layer becomes a leaf: its gradient is all that a backward pass is asked for, none of
    the parameters'. Later scales of the embeddings do not matter, since gradient times embedding is free of them.
-2. Saliency: `|| d(-log p(answer)) / d e_t * e_t ||`, element by element, the answer given token by token.
-3. Influence: `| dJ/de_t . e_t |`, `J = sum over the answer's tokens of KL(P0 || P_noisy)`, the distributions without
-   and with Gaussian noise on the embeddings of the reasoning.
+2. Saliency: `|| d(-log p(answer)) / d e_t * e_t ||`, element by element, the answer given token by token, its logits
+   divided by the sampling temperature.
+3. Influence: `| dJ/de_t . e_t |`, `J = KL(P0 || P_noisy)`, the softmax of the mean of the logits that predict the
+   answer's tokens, without and with Gaussian noise on the embeddings of the reasoning.
 
 Rows are independent, so one backward pass serves a slice. Columns after the answer are cut off: they change nothing.
 """
@@ -28,14 +29,20 @@ NOISE = 1e-3
 
 
 def read_saliency(
-    reader: LogitReader, sampled: Sampled, answer_BR: Bool[Tensor, "B R"], *, rows_per_forward: int = 8
+    reader: LogitReader,
+    sampled: Sampled,
+    answer_BR: Bool[Tensor, "B R"],
+    *,
+    temperature: float = 1.0,
+    rows_per_forward: int = 8,
 ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
     """Saliency of each response token, and of the position before each; 0 where there is no answer."""
     here_BR, before_BR = torch.zeros(2, *answer_BR.shape, device=sampled.device)
     for few, target_BT in _answered(sampled, answer_BR, rows_per_forward):
         with _leaf_embeddings(reader.model) as leaves, torch.enable_grad():
             hidden_BTD = reader.hidden(few.inputs())
-            log_probs_N = reader.log_probs(hidden_BTD[target_BT.roll(-1, 1)], few.ids_BT[target_BT])
+            predicting_BT, targets_N = target_BT.roll(-1, 1), few.ids_BT[target_BT]
+            log_probs_N = reader.log_probs(hidden_BTD[predicting_BT], targets_N, temperature=temperature)
             (gradient_BTD,) = torch.autograd.grad(-log_probs_N.sum(), leaves)
         norm_BT = (gradient_BTD.float() * leaves[0].detach().float()).norm(dim=-1) * few.mask_BT
         width = norm_BT.shape[1] - few.first
@@ -67,15 +74,22 @@ def read_influence(
             drawn = torch.randn(int(noisy_BR[place].sum()), width_D, generator=generator)
             noise_BTD[place, few.first :][noisy_BR[place].cpu()] = NOISE * drawn
         with evaluating(reader.model), torch.no_grad():
-            clean_NV = reader.logits(reader.hidden(few.inputs())[predicting_BT]).log_softmax(-1)
+            clean_BV = _mean_logits(reader, few, predicting_BT).log_softmax(-1)
         with _leaf_embeddings(reader.model, noise_BTD) as leaves, torch.enable_grad():
-            noisy_NV = reader.logits(reader.hidden(few.inputs())[predicting_BT]).log_softmax(-1)
-            divergence = torch.nn.functional.kl_div(noisy_NV, clean_NV, reduction="sum", log_target=True)
+            moved_BV = _mean_logits(reader, few, predicting_BT).log_softmax(-1)
+            divergence = torch.nn.functional.kl_div(moved_BV, clean_BV, reduction="sum", log_target=True)
             (gradient_BTD,) = torch.autograd.grad(divergence, leaves)
         clean_BTD = leaves[0].detach().float() - noise_BTD.to(gradient_BTD.device)
         found_BT = (gradient_BTD.float() * clean_BTD).sum(-1).abs()
         influence_BR[few.rows, :width] = torch.where(noisy_BR, found_BT[:, few.first :], 0.0)
     return influence_BR
+
+
+def _mean_logits(reader: LogitReader, few: Rows, chosen_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B V"]:
+    """Logits of each sequence, averaged over its chosen positions."""
+    logits_NV = reader.logits(reader.hidden(few.inputs())[chosen_BT])
+    counts_B = chosen_BT.sum(-1)
+    return torch.stack([part_NV.mean(0) for part_NV in logits_NV.split(counts_B.tolist())])
 
 
 def _answered(

@@ -30,7 +30,7 @@ from flowtracer.errors import InputError
 from flowtracer.model.capture import AttentionReader
 from flowtracer.model.logits import LogitReader
 from flowtracer.signals.answers import locate_answers
-from flowtracer.signals.generated import Generated, GenerationReader, fill
+from flowtracer.signals.generated import GENERATION_BYTES, Generated, GenerationReader, fill
 from flowtracer.signals.gold import PrefixScorer, read_gain
 from flowtracer.signals.gradients import read_influence, read_saliency
 from flowtracer.signals.heads import PendingAttention, PendingHeads, spread_reader
@@ -85,6 +85,7 @@ class SignalReader:
         rows_per_forward: Sequences in one forward.
         every_rank_alike: Run the same number of whole forwards whatever was sampled, for a sharded model.
         template_options: What the trainer hands to the chat template.
+        generation_bytes: Queries and keys that may be kept of one generation.
 
     Raises:
         InputError: A need that does not exist, or one that cannot be met on a sharded model.
@@ -100,6 +101,7 @@ class SignalReader:
         rows_per_forward: int = 8,
         every_rank_alike: bool = False,
         template_options: Mapping[str, Any] | None = None,
+        generation_bytes: int = GENERATION_BYTES,
     ) -> None:
         if every_rank_alike:
             refuse_sharded(credit)
@@ -111,7 +113,9 @@ class SignalReader:
         self._size = rows_per_forward
         self._alike = every_rank_alike
         self._template_options = template_options
+        self._generation_bytes = generation_bytes
         self.own_forward = 0.0
+        self.lost: str | None = None
 
     @cached_property
     def _middle(self) -> AttentionReader:
@@ -133,7 +137,7 @@ class SignalReader:
 
     @cached_property
     def _generation(self) -> GenerationReader:
-        return GenerationReader(self._model, self._readers)
+        return GenerationReader(self._model, self._readers, self._generation_bytes)
 
     @cached_property
     def _rides_truly(self) -> bool:
@@ -181,7 +185,8 @@ class SignalReader:
     ) -> tuple[Readings, Counter[str]]:
         """What was read, and why responses have no answer or no flow, by named reason.
 
-        Afterwards `own_forward` is the share of the sequences that the model had to run over again.
+        Afterwards `own_forward` is the share of the sequences that the model had to run over again, and `lost` says why
+        attention could not be read off generation, where it could not (`flowtracer.signals.generated.LOST`).
 
         Raises:
             InputError: A layer that the model does not have, or a gold answer that nobody gave.
@@ -199,6 +204,7 @@ class SignalReader:
             attention = self._generation.attention(sampled, generated)
             if attention is not None:
                 fill(waiting, attention, rows_at_once=self._size)
+        self.lost = self._generation.lost if waiting and not ridden.waiting else None
         for pending in waiting:
             if len(pending.missing) or (self._alike and not ridden.waiting):
                 ran = run_forwards(pending, rows_per_forward=self._size, every_rank_alike=self._alike)
@@ -226,7 +232,10 @@ class SignalReader:
         self, readings: Readings, sampled: Sampled, answer: AnswerSignals, seeds_B: tuple[int, ...]
     ) -> Readings:
         if "gradient" in self.needs:
-            here_BR, before_BR = read_saliency(self._logits, sampled, answer.answer_BR, rows_per_forward=self._size)
+            marked_BR = answer.whole_BR if self._reads.target == "box" else answer.answer_BR
+            here_BR, before_BR = read_saliency(
+                self._logits, sampled, marked_BR, temperature=self._temperature, rows_per_forward=self._size
+            )
             readings = replace(readings, gradient=GradientSignals(saliency_BR=here_BR, saliency_before_BR=before_BR))
         if "perturbation" in self.needs:
             influence_BR = read_influence(

@@ -69,6 +69,34 @@ class Sampled:
     golds: Sequence[str | None] | None = None
     """The right answer of each, where it is known."""
 
+    @classmethod
+    def padded(
+        cls,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        device: torch.device | str = "cpu",
+        *,
+        pad: int = 0,
+        prompts: Sequence[Prompt] | None = None,
+        golds: Sequence[str | None] | None = None,
+    ) -> Sampled:
+        """Pairs of prompt and response ids as one batch: prompts padded on the left, responses on the right."""
+        longest_prompt, longest_response = (max(len(pair[part]) for pair in pairs) for part in (0, 1))
+        prompt_BP, response_BR = (torch.full((len(pairs), n), pad) for n in (longest_prompt, longest_response))
+        prompt_mask_BP, response_mask_BR = torch.zeros_like(prompt_BP), torch.zeros_like(response_BR)
+        for row, (prompt, response) in enumerate(pairs):
+            left = longest_prompt - len(prompt)
+            prompt_BP[row, left:], prompt_mask_BP[row, left:] = torch.tensor(prompt, dtype=torch.long), 1
+            response_BR[row, : len(response)] = torch.tensor(response, dtype=torch.long)
+            response_mask_BR[row, : len(response)] = 1
+        return cls(
+            prompt_ids_BP=prompt_BP.to(device),
+            prompt_mask_BP=prompt_mask_BP.to(device),
+            response_ids_BR=response_BR.to(device),
+            response_mask_BR=response_mask_BR.to(device),
+            prompts=prompts,
+            golds=golds,
+        )
+
     def __len__(self) -> int:
         return len(self.response_ids_BR)
 

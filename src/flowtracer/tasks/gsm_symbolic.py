@@ -2,12 +2,10 @@ r"""GSM-Symbolic: grade-school word problems out of templates, answered by one n
 
 The rule that `verify` holds to:
 
-1. The answer is one number: digits with an optional sign, thousands separators in their right places and
-   decimals, or a fraction `a/b` or `\frac{a}{b}`. No exponents, no digits of other scripts, no arithmetic.
-2. A currency sign before it and a unit after it are dropped, not checked: `$1,234.50`, `18 dollars`, `50%`
-   (which is 50: the templates ask for percentages in per cent). A unit is at most three words, and none that
-   changes the number or hedges: `18 thousand` and `18 or so` are refused, and so is any second number.
-3. It equals the gold exactly, as a rational number: `18.0` and `36/2` are 18, `17.99` is not.
+1. The answer is one number, as `flowtracer.text.numbers.parse_number` reads it. A currency sign before it and a unit
+   after it are dropped, not checked: `$1,234.50`, `18 dollars`, `50%` (which is 50: the templates ask for percentages
+   in per cent). `18 thousand`, `18 or so` and any second number are refused.
+2. It equals the gold exactly, as a rational number: `18.0` and `36/2` are 18, `17.99` is not.
 
 Of the 85 templates of reasoning-gym 0.1.25, those whose gold or statement is faulty are left out (`UNSOUND`).
 Two problems are the same when they share template and numbers: another name in the same story tests nothing.
@@ -20,6 +18,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from flowtracer.tasks.base import Problem, Reason, Verdict, datasets, final_answer, pose, take
+from flowtracer.text.numbers import parse_number
 
 # Template: its fault, and how often. Found by recomputing each template 1,500 times without truncation.
 UNSOUND = {
@@ -38,28 +37,6 @@ UNSOUND = {
     95: "a month is 30 days, unsaid (52 %)",
     99: "88.16 - 44.16 is 43 (8 %)",
 }
-
-_LATEX = (
-    (re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}"), r" \1/\2"),
-    (re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}"), r" \1"),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\\([$%])"), r"\1"),
-    (re.compile(r"\\[,;:! ]"), " "),
-)
-_NUMBER = re.compile(
-    r"(?P<sign>[-+]?)\s*[$€£]?\s*(?P<inner>[-+]?)"
-    r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.(?P<decimals>[0-9]*)|\s*/\s*(?P<below>[0-9]+))?"
-    r"\s*(?P<unit>.*)",
-    re.DOTALL,
-)
-# Words that are no unit: they join, hedge, deny or scale.
-_NOT_A_UNIT = frozenset(
-    {
-        *("or", "and", "to", "not", "than", "plus", "minus", "times", "about", "approximately", "so", "half"),
-        *("k", "hundred", "hundreds", "thousand", "thousands", "million", "millions", "billion", "billions"),
-        *("trillion", "trillions", "dozen", "dozens", "score"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,29 +75,6 @@ class GsmSymbolic:
         for block in datasets("gsm_symbolic", seed=seed):
             for index, template in enumerate(block.task_indices):
                 yield None if template in UNSOUND else _problem(template, block[index])
-
-
-def parse_number(text: str) -> Fraction | None:
-    """The one number that an answer gives, by the rule above, or None."""
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
-    text = text.replace("\N{MINUS SIGN}", "-").strip().strip("*`").rstrip("$").strip()
-    match = _NUMBER.fullmatch(text)
-    if match is None or not _is_unit(match["unit"]) or (match["sign"] and match["inner"]):
-        return None
-    whole, decimals, below = match["whole"], match["decimals"], match["below"]
-    if not (whole or decimals) or (below and int(below) == 0):
-        return None
-    value = Fraction(f"{(whole or '0').replace(',', '')}.{decimals or 0}") / int(below or 1)
-    return -value if "-" in (match["sign"], match["inner"]) else value
-
-
-def _is_unit(text: str) -> bool:
-    """At most three words, a per cent sign or a currency sign: nothing that could change the number."""
-    words = re.split(r"[\s/-]+", text.lower().rstrip(".").strip())
-    return len(words) <= 3 and all(
-        word in {"", "%", "$", "€", "£"} or (word.isalpha() and word not in _NOT_A_UNIT) for word in words
-    )
 
 
 def _problem(template: int, item: dict[str, Any]) -> Problem:

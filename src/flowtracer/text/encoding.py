@@ -27,6 +27,11 @@ class EncodedText:
     response_stop: int
     """Where its text ends; a mark of the end may follow."""
 
+    @property
+    def first_response_token(self) -> int:
+        """The first token that spells a character of the response; the number of tokens where none does."""
+        return int(np.append(self.offsets[:, 1] > self.response_start, True).argmax())
+
 
 def is_unicode(text: str) -> bool:
     """Whether the text can be written as UTF-8: JSON may carry lone surrogates, which cannot."""
@@ -90,10 +95,7 @@ def encode_sampled(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequ
     """The very tokens that a model read and sampled; special tokens that end a response are no place for an answer."""
     ids = [*prompt_ids, *response_ids]
     text, offsets = token_offsets(tokenizer, ids)
-    special = set(tokenizer.all_special_ids)
-    said = len(ids)
-    while said > len(prompt_ids) and ids[said - 1] in special:
-        said -= 1
+    said = len(prompt_ids) + len(without_end(tokenizer, response_ids))
     return EncodedText(
         text=text,
         token_ids=np.array(ids, dtype=np.int64),
@@ -101,3 +103,12 @@ def encode_sampled(tokenizer: Any, prompt_ids: Sequence[int], response_ids: Sequ
         response_start=offsets[len(prompt_ids)][0] if response_ids else len(text),
         response_stop=offsets[said][0] if said < len(ids) else len(text),
     )
+
+
+def without_end(tokenizer: Any, response_ids: Sequence[int]) -> list[int]:
+    """Tokens of a response without the special ones that end it, which are no part of its text."""
+    special = set(tokenizer.all_special_ids)
+    said = len(response_ids)
+    while said and response_ids[said - 1] in special:
+        said -= 1
+    return list(response_ids[:said])

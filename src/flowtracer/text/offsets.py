@@ -20,7 +20,8 @@ def token_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[t
 
     Args:
         tokenizer: A transformers tokenizer: byte-level, or sentencepiece with or without byte fallback.
-        token_ids: Ids; special tokens count as their literal text.
+        token_ids: Ids; special tokens count as their literal text, and rows of a padded vocabulary, which the tokenizer
+            does not know, spell nothing.
 
     Raises:
         InputError: The tokens' spelling does not give the tokenizer's own text.
@@ -29,10 +30,15 @@ def token_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[t
     expected = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     added = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()}
     pieces = tokenizer.convert_ids_to_tokens(ids)
+    known = [place for place, piece in enumerate(pieces) if piece is not None]
+    ids, pieces = [ids[place] for place in known], [pieces[place] for place in known]
     for spell in (_byte_level, _metaspace_with_bytes, _metaspace):
-        spelled = [added[i].encode() if i in added else spell(p) for i, p in zip(ids, pieces, strict=True)]
+        found = [added[i].encode() if i in added else spell(p) for i, p in zip(ids, pieces, strict=True)]
         if spell is _metaspace_with_bytes:
-            spelled = _replace_ill_formed(pieces, spelled)
+            found = _replace_ill_formed(pieces, found)
+        spelled = [b""] * len(token_ids)
+        for place, spelling in zip(known, found, strict=True):
+            spelled[place] = spelling
         data = b"".join(spelled)
         text = data.decode("utf-8", errors="replace")
         for dropped in range(2):  # a sentencepiece decoder drops the space that its encoder put in front

@@ -23,7 +23,7 @@ from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int, ndarray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # arrays have no one truth value
 class Edges:
     """Edges of largest flow, in falling order of flow."""
 

@@ -1,13 +1,16 @@
 """A trace: one rollout, and how much of its question-to-answer flow passes through every token.
 
 Numpy only: a saved trace can be studied without torch and without the model. On disk a trace is one safetensors file
-whose header carries the rest as JSON, so nothing of it is ever executed.
+whose header carries the rest as JSON, so nothing of it is ever executed. The header also holds the SHA-256 of the whole
+file, taken with zeros in its place: a file of which one bit has turned over is refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +19,16 @@ from typing import Any
 import numpy as np
 
 from flowtracer.errors import FormatError, InputError
+from flowtracer.folders import write_atomically
 from flowtracer.shapes import Float, Int, ndarray
 from flowtracer.text.span import Span
 from flowtracer.trace import backbone
 from flowtracer.trace.backbone import Backbone, Edges, Hub, TokenGraph
 from flowtracer.trace.backbone import Path as TokenPath
 
-SCHEMA_VERSION = 2
-"""2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them."""
+SCHEMA_VERSION = 3
+"""2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them.
+3 added the digest; older files are read unchecked."""
 
 _LABEL_LENGTH = 20
 
@@ -69,7 +74,7 @@ class Step:
     """Flow along edges to other steps."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # arrays have no one truth value
 class TrainedOn:
     """What a trainer made of a response, token by token, as it entered the loss."""
 
@@ -84,9 +89,12 @@ class TrainedOn:
     """Advantage times factor, the very number that entered the loss."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:
-    """Flow over one sequence, prompt and response together. Arrays are in sequence order."""
+    """Flow over one sequence, prompt and response together. Arrays are in sequence order.
+
+    Two traces are equal where all that they hold is, to the bit.
+    """
 
     text: str
     """Prompt and response as the model read them."""
@@ -140,6 +148,17 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Trace) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, as hexadecimal digits, of the file that `save` writes."""
+        return _digest(_content(self))
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -256,14 +275,11 @@ class Trace:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file; the folder must exist."""
-        from safetensors.numpy import save_file
-
+        """Write one safetensors file, whole or not at all; the folder must exist."""
         path = Path(path)
         if not path.parent.is_dir():
             raise InputError(f"expected an existing folder, got {str(path.parent)!r}; create it first")
-        save_file(_arrays(self), str(path), metadata={"flowtracer": json.dumps(_header(self))})
-        return path
+        return write_atomically(path, _content(self))
 
     def _graph(self) -> TokenGraph:
         return TokenGraph(edges=self.edges, flow=self.flow, source=self.source, sink=self.sink.mask(len(self)))
@@ -303,20 +319,44 @@ def load_trace(path: str | Path) -> Trace:
     """Read a trace that `Trace.save` wrote.
 
     Raises:
-        FormatError: Not a trace, or one of a newer schema.
+        FormatError: Not a trace, one that was damaged, or one of a newer schema.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["flowtracer"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        header, content = _read(Path(path))
+        if header["schema_version"] > SCHEMA_VERSION:
+            raise FormatError(
+                f"expected a trace of schema {SCHEMA_VERSION} or older, got {header['schema_version']} in "
+                f"{str(path)!r}; update flowtracer"
+            )
+        return _built(header, load(content))
+    except FormatError:
+        raise
+    # Beside bytes that are neither: JSON and arrays that make no trace.
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise FormatError(f"expected a trace written by Trace.save, got {str(path)!r}: {error!r}") from error
-    if header["schema_version"] > SCHEMA_VERSION:
-        raise FormatError(
-            f"expected a trace of schema {SCHEMA_VERSION} or older, got {header['schema_version']}; update flowtracer"
-        )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The header of a trace and its whole file, which must be what its digest says."""
+    with path.open("rb") as file:
+        size = file.read(8)
+        start = file.read(min(int.from_bytes(size, "little"), _LONGEST_HEADER))
+        # A model's weights end here, before gigabytes of them are read.
+        header = json.loads(json.loads(start)["__metadata__"]["flowtracer"])
+        content = size + start + file.read()
+    signed = _SIGNATURE.search(content)
+    if signed is None and header["schema_version"] >= _FIRST_SIGNED:
+        raise ValueError("without its digest")
+    if signed is not None and signed[0].decode("ascii") != _digest(content):
+        raise ValueError("damaged since it was written")
+    return header, content
+
+
+def _built(header: dict[str, Any], arrays: dict[str, Any]) -> Trace:
+    header.pop(_SHA256, None)
     header["schema_version"] = SCHEMA_VERSION
     edges = Edges(
         **{name: arrays.pop(f"edge_{name}") for name in ("source", "target", "flow")},
@@ -369,6 +409,25 @@ def printable(text: str) -> str:
 
 _SPANS = ("question", "response", "answer", "sink")
 _TRAINED = ("factor", "token_advantage")
+_SHA256 = "file_sha256"
+_FIRST_SIGNED = 3
+_LONGEST_HEADER = 100_000_000  # of safetensors
+# JSON within JSON. Whatever text a trace holds stands one string deeper, and its quotes behind more backslashes.
+_SIGNATURE = re.compile(rb'(?<=\\"file_sha256\\": \\")[0-9a-f]{64}(?=\\")')
+_UNSIGNED = "0" * 64
+
+
+def _content(trace: Trace) -> bytes:
+    """The file of a trace."""
+    from safetensors.numpy import save
+
+    header = json.dumps({_SHA256: _UNSIGNED, **_header(trace)}, sort_keys=True)
+    content = save(_arrays(trace), metadata={"flowtracer": header})
+    return _SIGNATURE.sub(_digest(content).encode("ascii"), content, count=1)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(_SIGNATURE.sub(_UNSIGNED.encode("ascii"), content, count=1)).hexdigest()
 
 
 def _header(trace: Trace) -> dict[str, Any]:

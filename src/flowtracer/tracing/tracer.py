@@ -184,7 +184,7 @@ class Tracer:
             raise TraceError(found.value, found.message)
         answer = _token_span(text.offsets, CharSpan(start=found.span.start + shift, stop=found.span.stop + shift))
         sink = answer if self.at == "token" else Span(start=answer.start - 1, stop=answer.stop - 1)
-        first = int(np.argmax(text.offsets[:, 1] > shift))
+        first = text.first_response_token
         question = Span(start=0, stop=first)
         if self.question == "user":
             question = self._user_span(rollout.prompt, text)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowtracer.checks.planted.cases import concluded, pack, work_case
+from flowtracer.checks.planted.cases import concluded, work_case
 from flowtracer.model.load import load_model
 from flowtracer.model.logits import LogitReader
 from flowtracer.tasks import Countdown, Planted
@@ -67,11 +67,3 @@ def test_concluded_is_what_greedy_decoding_gives(nano):
             ids = torch.tensor([[*case.prompt_ids, *case.response_ids[:place]]])
             likeliest = int(model(input_ids=ids).logits[0, -1].argmax())
         assert (case in right) == (likeliest == case.response_ids[place])
-
-
-def test_packing_pads_prompts_left_and_responses_right():
-    sampled = pack([([1, 2], [3]), ([4], [5, 6, 7]), ([8], [])], torch.device("cpu"))
-    assert sampled.prompt_ids_BP.tolist() == [[1, 2], [0, 4], [0, 8]]
-    assert sampled.prompt_mask_BP.tolist() == [[1, 1], [0, 1], [0, 1]]
-    assert sampled.response_ids_BR.tolist() == [[3, 0, 0], [5, 6, 7], [0, 0, 0]]
-    assert sampled.lengths() == [1, 3, 0]

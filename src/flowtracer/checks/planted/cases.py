@@ -19,7 +19,7 @@ from flowtracer.errors import InputError
 from flowtracer.model.forward import evaluating
 from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, ndarray
-from flowtracer.signals.sampled import Prompt, Sampled
+from flowtracer.signals.sampled import Sampled
 from flowtracer.tasks import Problem, WorkedTask
 from flowtracer.text.answer import Answer, locate_answer
 from flowtracer.text.encoding import encode_text, prompt_text
@@ -78,37 +78,11 @@ def work_case(tokenizer: Any, task: WorkedTask, problem: Problem, *, seed: int =
     )
 
 
-def pack(
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-    device: torch.device,
-    *,
-    prompts: Sequence[Prompt] | None = None,
-    golds: Sequence[str | None] | None = None,
-) -> Sampled:
-    """Pairs of prompt and response ids as one batch."""
-    longest_prompt, longest_response = (max(len(row[part]) for row in rows) for part in (0, 1))
-    prompt_BP, prompt_mask_BP = torch.zeros(2, len(rows), longest_prompt, dtype=torch.long)
-    response_BR, response_mask_BR = torch.zeros(2, len(rows), longest_response, dtype=torch.long)
-    for row, (prompt, response) in enumerate(rows):
-        left = longest_prompt - len(prompt)
-        prompt_BP[row, left:], prompt_mask_BP[row, left:] = torch.tensor(prompt), 1
-        response_BR[row, : len(response)] = torch.tensor(response, dtype=torch.long)
-        response_mask_BR[row, : len(response)] = 1
-    return Sampled(
-        prompt_ids_BP=prompt_BP.to(device),
-        prompt_mask_BP=prompt_mask_BP.to(device),
-        response_ids_BR=response_BR.to(device),
-        response_mask_BR=response_mask_BR.to(device),
-        prompts=prompts,
-        golds=golds,
-    )
-
-
 def concluded(reader: LogitReader, cases: Sequence[Case], *, rows_per_forward: int = 16) -> list[Case]:
     """The cases whose answer the model gives, each of its tokens behind all before it."""
     if not cases:
         return []
-    sampled = pack([(case.prompt_ids, case.response_ids) for case in cases], reader.model.device)
+    sampled = Sampled.padded([(case.prompt_ids, case.response_ids) for case in cases], reader.model.device)
     right: list[Case] = []
     for rows in sampled.slices(rows_per_forward):
         few = sampled.rows(rows)

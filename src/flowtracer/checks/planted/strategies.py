@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.checks.planted.cases import Case, pack
+from flowtracer.checks.planted.cases import Case
 from flowtracer.checks.planted.judge import Judgement, Key, judge
 from flowtracer.credit import CREDITS, Credit, Reads, Signals, make_credit, needs_of, reads_of
 from flowtracer.credit.signals import GroupSignals
@@ -138,7 +138,7 @@ class StrategyJudge:
             rewards += [float(self._task.verify(case.problem, text).correct) for text in (case.text, *texts)]
         size = 1 + len(others[0])
         prompts = [case.problem.prompt for case in cases for _ in range(size)]
-        sampled = pack(rows, self._model.device, prompts=prompts, golds=golds)
+        sampled = Sampled.padded(rows, self._model.device, prompts=prompts, golds=golds)
         rewards_B = torch.tensor(rewards, device=sampled.device)
         group = GroupSignals(
             token_ids_BR=sampled.response_ids_BR,
