@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,8 @@ def meter(
     from flowtracer.checks.meter import meter as measure
     from flowtracer.checks.meter.gradient import with_adapters
     from flowtracer.model.load import load_model
+    from flowtracer.report.page.html import write_page
+    from flowtracer.report.page.meter import meter_page
     from flowtracer.report.terminal.meter import meter_summary, meter_tables
     from flowtracer.tasks import parse_task
 
@@ -73,6 +76,12 @@ def meter(
     for table in meter_tables(result):
         console.print(table)
     say_written(out / "meter.json")
+    say_written(write_page(out / "meter.html", meter_page(result)))
+    if importlib.util.find_spec("matplotlib") is not None:
+        from flowtracer.report.figures.meter import write_worth
+
+        for file in write_worth(result, out):
+            say_written(file)
 
 
 class _Bars:

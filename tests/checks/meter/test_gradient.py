@@ -6,7 +6,6 @@ from datasets import Dataset
 
 from flowtracer.checks.meter.gradient import Policy, choose_parameters, with_adapters
 from flowtracer.checks.meter.loss import LOSS_TYPES, token_weights
-from flowtracer.checks.planted.cases import pack
 from flowtracer.credit import Signals
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
@@ -27,7 +26,7 @@ def sampled_of(lengths, seed=0):
     def draw(n):
         return torch.randint(3, 200, (n,), generator=generator).tolist()
 
-    return pack([(draw(3 + n % 4), draw(n)) for n in lengths], torch.device("cpu"))
+    return Sampled.padded([(draw(3 + n % 4), draw(n)) for n in lengths])
 
 
 @pytest.mark.parametrize(

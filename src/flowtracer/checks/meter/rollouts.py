@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtracer.checks.planted.cases import pack
 from flowtracer.folders import LineFile
 from flowtracer.model.generate import Reply, Sampling, draw_name, sample
 from flowtracer.shapes import Float
@@ -75,7 +74,7 @@ def as_batch(groups: Sequence[Group], device: torch.device) -> Batch:
     names = [draw_name(group.problem.id, number) for group in groups for number in range(len(group.rewards))]
     return Batch(
         groups=groups,
-        sampled=pack(
+        sampled=Sampled.padded(
             [(group.prompt_ids, ids) for group in groups for ids in group.response_ids],
             device,
             prompts=[problem.prompt for problem in problems],

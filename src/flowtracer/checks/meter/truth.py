@@ -3,9 +3,11 @@
 A token contributes `A_i d_it`, its advantage times its slope along `g*`: what it adds to the reward, to first order,
 when plain GRPO takes a step.
 
-1. *AUROC*: the chance that a token that contributes outscores one that hurts, in the same response. *Rank correlation*:
-   Spearman's, of score and contribution in a response. Both over the responses that have an advantage and that the
-   strategy says something about, averaged by problem, with intervals over problems.
+1. *AUROC*: of what helps and of what hurts in a response, each token by the size of its contribution, the chance that
+   the help outscores the hurt. Most tokens contribute next to nothing, with a sign that is noise, and count for next to
+   nothing. *Rank correlation*: Spearman's, of score and contribution in a response, where all tokens count alike. Both
+   over the responses that have an advantage and that the strategy says something about, averaged by problem, with
+   intervals over problems.
 2. *Credit curve*: tokens by tenth of their score within the response. The sum of contributions of a tenth over the sum
    of squared noise is the best factor as a function of the score, up to scale: it maximises `<g, g*> / |g|` when the
    noise of different tenths is uncorrelated. The noise is that of forward mode along a random direction `z`, by
@@ -61,7 +63,7 @@ def _token_truth(measured: Sequence[Measured], place: int, name: str, *, group: 
     signal_MQ, noise_MQ = np.zeros((2, len(measured), TENTHS))
     for each in _responses(measured, place, group):
         rank_R = ranks(each.score_R)
-        auroc = auroc_of(rank_R, each.contribution_R > 0)
+        auroc = auroc_of(rank_R, each.contribution_R)
         if not np.isnan(auroc):
             aurocs.setdefault(each.problem, []).append(auroc)
         correlation = correlation_of(rank_R, ranks(each.contribution_R))
@@ -115,13 +117,13 @@ def ranks(values_N: Float[ndarray, " N"]) -> Float[ndarray, " N"]:
     return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[inverse_N])
 
 
-def auroc_of(rank_N: Float[ndarray, " N"], positive_N: ndarray) -> float:
-    """Chance that a positive one stands above another, ties counting half; NaN where all are alike."""
-    positives = int(positive_N.sum())
-    others = len(positive_N) - positives
-    if not positives or not others:
-        return float("nan")
-    return float((rank_N[positive_N].sum() - positives * (positives - 1) / 2) / (positives * others))
+def auroc_of(rank_N: Float[ndarray, " N"], contribution_N: Float[ndarray, " N"]) -> float:
+    """Chance that help stands above hurt, by their sizes, ties counting half; NaN where there is only one of them."""
+    _, place_N = np.unique(rank_N, return_inverse=True)
+    help_U = np.bincount(place_N, np.maximum(contribution_N, 0))
+    hurt_U = np.bincount(place_N, np.maximum(-contribution_N, 0))
+    pairs = help_U.sum() * hurt_U.sum()
+    return float(help_U @ (np.cumsum(hurt_U) - hurt_U / 2) / pairs) if pairs > 0 else float("nan")
 
 
 def correlation_of(one_N: Float[ndarray, " N"], other_N: Float[ndarray, " N"]) -> float:
