@@ -17,6 +17,7 @@ KINDS = {
     "attention": of_needs.AttentionSignals,
     "heads": of_needs.HeadSignals,
     "logits": of_needs.LogitSignals,
+    "output": of_needs.OutputSignals,
     "gradient": of_needs.GradientSignals,
     "perturbation": of_needs.PerturbationSignals,
     "gain": of_needs.GainSignals,
@@ -104,6 +105,7 @@ def random_signals(lengths: list[int], seed: int) -> Signals:
         "traced_B": answer_BR.any(-1),
         "score": TableScorer(torch.rand(batch, generator=generator), draw()),
         "log_prob_BR": draw().log(),
+        "gradient_BRD": torch.randn(batch, width, 4, generator=generator),
         "gain_BR": draw() - 0.5,
     }
     drawn = {name: draw() for kind in KINDS.values() for name in (f.name for f in fields(kind)) if name not in given}

@@ -12,7 +12,7 @@ from credit_cases import change_tensors, random_signals, tensors_of
 from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of, token_factors
 
 # Their statistics run over the batch or over the group, as their sources have it.
-OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence"}
+OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence", "delta"}
 NOT_FACTORS = {"likelihood_gain", "progress", "confidence"}
 BOOSTS = {
     *("random", "position", "shuffled", "flow", "entropy", "attention", "local", "global", "gradient"),
@@ -24,7 +24,7 @@ SEED = st.integers(0, 2**20)
 
 
 def given(*drawn):
-    """Fewer examples than elsewhere: nineteen strategies share each test."""
+    """Fewer examples than elsewhere: twenty strategies share each test."""
     return lambda test: settings(max_examples=15)(given_all(*drawn)(test))
 
 
@@ -63,7 +63,8 @@ def test_padding_changes_nothing(name, lengths, seed):
 
     def pad(value):
         fill = 0 if value.dtype == torch.bool else 7
-        return value if value.ndim == 1 else torch.nn.functional.pad(value, (0, 3), value=fill)
+        behind = (0, 0) * (value.ndim - 2) + (0, 3)
+        return value if value.ndim == 1 else torch.nn.functional.pad(value, behind, value=fill)
 
     padded = change_tensors(signals, pad)
     wide_BR = make_credit(name)(padded)[:, :-3]
@@ -79,7 +80,7 @@ def test_only_counted_tokens_are_read(name, lengths, seed):
     def disturb(value):
         if value.ndim == 1 or value.dtype == torch.bool:
             return value
-        return torch.where(off_BR, torch.full_like(value, 99), value)
+        return torch.where(off_BR if value.ndim == 2 else off_BR[..., None], torch.full_like(value, 99), value)
 
     got_BR, other_BR = make_credit(name)(signals), make_credit(name)(change_tensors(signals, disturb))
     torch.testing.assert_close(other_BR[signals.mask_BR], got_BR[signals.mask_BR])
@@ -119,6 +120,9 @@ def test_factors_whose_mean_is_promised(lengths, seed):
         assert float(soft_BR[row, :n].mean()) == pytest.approx(1, abs=1e-5)
     kept_BR = make_credit("entropy_8020")(signals)
     assert float(kept_BR[signals.mask_BR].mean()) == pytest.approx(1, abs=1e-5)
+    both = replace(signals, advantages_B=torch.where(torch.arange(len(lengths)) % 2 == 0, 1.0, -2.0))
+    factors_BR = make_credit("delta").factors(both)
+    assert float(factors_BR[signals.mask_BR].mean()) == pytest.approx(1, abs=1e-5)
     credit = make_credit("likelihood_gain")
     moved_BR, prefix_BR = credit(signals), credit.prefix(signals)
     for row in prefix_BR.any(-1).nonzero().squeeze(-1).tolist():

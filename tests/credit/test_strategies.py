@@ -261,6 +261,28 @@ def test_progress_spreads_its_points_evenly_over_fewer_than_six_segments(points,
     assert bool((segments_BR.diff() >= 0).all())
 
 
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_delta_weighs_tokens_by_the_side_that_their_gradient_is_on():
+    # One dimension; the right response at 1 and 3, the wrong one, with twice the advantage, at -1 and 0.
+    gradient_BRD = torch.tensor([[1.0, 3.0], [-1.0, 0.0]])[..., None]
+    signals = signals_of(full_mask(2, 2), [1.0, -2.0], gradient_BRD=gradient_BRD)
+    # Centroids 2 and -1/2. Margins (v + 1/2)^2 - (v - 2)^2 = 5 v - 15/4: 5/4, 45/4 and, to the other side, 35/4, 15/4.
+    spreads = (5.0, 2.5)
+    trust = [sigmoid(1.25 / 5), sigmoid(11.25 / 5), sigmoid(8.75 / 2.5), sigmoid(3.75 / 2.5)]
+    right = (trust[0] * 1 + trust[1] * 3) / (trust[0] + trust[1])
+    wrong = -trust[2] / (trust[2] + trust[3])
+    margins = [(v - wrong) ** 2 - (v - right) ** 2 for v in (1, 3, -1, 0)]
+    weights = [0.8 + 0.4 * sigmoid(m / spreads[0]) for m in margins[:2]]
+    weights += [0.8 + 0.4 * sigmoid(-m / spreads[1]) for m in margins[2:]]
+    mean = sum(weights) / 4
+    expected = [[w / mean for w in weights[:2]], [-2 * w / mean for w in weights[2:]]]
+    assert_rows(make_credit("delta")(signals), *expected)
+    assert_rows(make_credit("delta")(replace(signals, advantages_B=torch.ones(2))), [1.0, 1.0], [1.0, 1.0])
+
+
 def test_attention_entropy_moves_from_anchors_to_explorers():
     entropy_BR = row(0.1, 0.9, 0.2, 0.8, 0.5)  # ranks 0, 1, 1/4, 3/4, 1/2
     credit = make_credit("attention_entropy", {"strength": 0.4})

@@ -6,7 +6,7 @@ import torch
 from flowtracer.errors import CaptureError
 from flowtracer.model import logits as logits_module
 from flowtracer.model.logits import LogitReader
-from flowtracer.signals.logits import token_logits
+from flowtracer.signals.logits import output_gradients, token_logits
 from sampling import sampled_batch, sequence
 from tiny import tiny_model
 
@@ -34,6 +34,18 @@ def test_each_token_scores_as_in_the_models_own_logits(family):
         torch.testing.assert_close(entropy_BR[row, :n], expected_R, rtol=1e-4, atol=1e-4)
         assert not entropy_BR[row, n:].any()
         assert not log_prob_BR[row, n:].any()
+
+
+def test_output_gradients_are_those_of_each_tokens_own_row():
+    model, sampled = tiny_model(), sampled_batch()
+    got_BRD = output_gradients(LogitReader(model), sampled, rows_per_forward=2)
+    ids_T, start = sequence(sampled, 1)
+    log_probs_RV = model(ids_T[None]).logits[0, start - 1 : -1].log_softmax(-1)
+    for t in (0, 3, len(ids_T) - start - 1):
+        token = ids_T[start + t]
+        (gradient_VD,) = torch.autograd.grad(log_probs_RV[t, token], model.lm_head.weight, retain_graph=True)
+        torch.testing.assert_close(got_BRD[1, t], gradient_VD[token], rtol=1e-3, atol=1e-5)
+    assert not got_BRD[~sampled.response_mask_BR.bool()].any()
 
 
 def test_chunks_change_nothing(monkeypatch):

@@ -31,7 +31,7 @@ def test_only_what_is_needed_is_computed(name):
     got = {need for need in NEEDS if getattr(readings, need) is not None}
     assert needs - {"group"} <= got
     assert got - needs <= {"answer", "logits"}, "what others are made from"
-    if not needs & {"logits", "gain", "gold", "gradient", "perturbation"}:
+    if not needs & {"logits", "output", "gain", "gold", "gradient", "perturbation"}:
         assert "head" not in calls
         assert calls == [], "a forward that ends inside the decoder never returns from it"
 
@@ -47,11 +47,11 @@ def test_a_row_alone_is_the_row_of_a_batch(name):
         width = own.response_ids_BR.shape[1]
         for field, value in tensors_of(alone).items():
             expected = tensors_of(together)[field][row : row + 1]
-            expected = expected[:, :width] if expected.ndim == 2 else expected
+            expected = expected[:, :width] if expected.ndim > 1 else expected
             torch.testing.assert_close(value, expected, rtol=2e-3, atol=1e-5, msg=field)
 
 
-@pytest.mark.parametrize("name", ["flow", "entropy", "local", "likelihood_gain"])
+@pytest.mark.parametrize("name", ["flow", "entropy", "local", "likelihood_gain", "delta"])
 def test_every_rank_alike_changes_no_number(name):
     model, credit = tiny_model(), make_credit(name)
     plain, _ = SignalReader(model, tiny_tokenizer(), credit).read(sampled_batch(golds=GOLDS), SEEDS)

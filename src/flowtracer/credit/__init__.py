@@ -14,6 +14,7 @@ from flowtracer.credit.base import BoostCredit, Credit
 from flowtracer.credit.confidence import ConfidenceCredit
 from flowtracer.credit.correlation import CorrelationCredit
 from flowtracer.credit.coupled import CoupledCredit
+from flowtracer.credit.delta import DeltaCredit
 from flowtracer.credit.entropy import EntropyCredit
 from flowtracer.credit.entropy_8020 import Entropy8020Credit
 from flowtracer.credit.flow import FlowCredit
@@ -52,6 +53,7 @@ CREDITS: dict[str, Callable[..., Credit]] = {
     "confidence": ConfidenceCredit,
     "correlation": CorrelationCredit,
     "coupled": CoupledCredit,
+    "delta": DeltaCredit,
     "entropy": EntropyCredit,
     "entropy_8020": Entropy8020Credit,
     "flow": FlowCredit,

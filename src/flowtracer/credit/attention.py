@@ -1,9 +1,9 @@
-"""Boost the tokens that later tokens look at: the flow paper's attention baseline (arXiv 2606.10646).
+"""Boost the tokens that later tokens look at: inspired by a baseline of arXiv 2606.10646.
 
 Score: `sum_{t>s} W[t,s]` over the later tokens `t` of the response, `W` the attention averaged over all heads of
-the middle layers, as flow reads it. The paper reports a "max attention score" without its formula; the sum over the
-response's own later tokens is our choice. It is what flow is without its direction: a token counts that much is
-looked at, whether or not that reaches the answer.
+the middle layers, as flow reads it. The paper reports a "max attention score", a maximum somewhere, without its
+formula; ours is a sum, over the response's own later tokens, and inspired by that baseline only. It is what flow is
+without its direction: a token counts that much is looked at, whether or not that reaches the answer.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Boost the tokens whose presence goes with success within the group: inspired by the flow paper's correlation row.
+"""Boost the tokens whose presence goes with success within the group: ours, by the name of a baseline.
 
 Score of a token with vocabulary id `v`: `|corr_g(c_g(v), r_g)|`, the correlation, over the responses `g` of the same
 group, of whether `g` contains `v` with its reward. A token that all responses share, or that right and wrong ones
 contain alike, scores 0; one that only right or only wrong ones contain scores high, and the sign of the advantage
 says which it is.
 
-Source: arXiv 2606.10646 reports a correlation baseline (37.4 against 39.6 for random) without its formula, so the
-signal, presence of the token itself, is our own choice, and so is the absolute value. The group is what of it is on
+Source: arXiv 2606.10646 reports a correlation baseline (37.4 against 39.6 for random) without its formula; notes gloss
+it as mutual dependence between tokens, a signal of the response itself. This is another one, inspired by its name at
+best: presence of the token in the group is our own choice, and so is the absolute value. The group is what of it is on
 this process. A group whose responses are all equally good gets plain GRPO, which leaves it no advantage anyway.
 """
 

@@ -96,6 +96,14 @@ class LogitSignals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSignals:
+    """What one step on a token alone would change at the output."""
+
+    gradient_BRD: Float[Tensor, "B R D"]
+    """Gradient of log p of each token with respect to its own row of the LM head: `(1 - p_t) h_t`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GradientSignals:
     """How sensitive log p(own answer), at the sampling temperature, is to the embeddings.
 
@@ -141,6 +149,7 @@ class Readings:
     attention: AttentionSignals | None = None
     heads: HeadSignals | None = None
     logits: LogitSignals | None = None
+    output: OutputSignals | None = None
     gradient: GradientSignals | None = None
     perturbation: PerturbationSignals | None = None
     gain: GainSignals | None = None
@@ -258,6 +267,11 @@ class Signals:
     def logits(self) -> LogitSignals:
         """Predictive entropy, and log-probabilities."""
         return _there("logits", self.readings.logits)
+
+    @property
+    def output(self) -> OutputSignals:
+        """Gradients at the output."""
+        return _there("output", self.readings.output)
 
     @property
     def gradient(self) -> GradientSignals:

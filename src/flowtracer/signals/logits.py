@@ -40,3 +40,27 @@ def token_logits(
         entropy_BR[rows] = torch.zeros_like(entropy_BR[rows]).masked_scatter(counted_BR, entropy_N)
         log_prob_BR[rows] = torch.zeros_like(log_prob_BR[rows]).masked_scatter(counted_BR, log_prob_N)
     return entropy_BR, log_prob_BR
+
+
+def output_gradients(
+    reader: LogitReader, sampled: Sampled, *, temperature: float = 1.0, rows_per_forward: int = 8
+) -> Float[Tensor, "B R D"]:
+    """`(1 - p_t) h_t` of each response token: the gradient of its log p with respect to its own row of the LM head.
+
+    Every rank runs the same number of forwards. Padding gets 0.
+    """
+    weight = reader.model.get_output_embeddings().weight
+    shape = *sampled.response_ids_BR.shape, weight.shape[1]
+    gradient_BRD = torch.zeros(shape, dtype=weight.dtype, device=sampled.device)
+    for rows in sampled.slices(rows_per_forward):
+        few = sampled.rows(rows)
+        with evaluating(reader.model), torch.no_grad():
+            hidden_BRD = reader.hidden(few.inputs())[:, few.first - 1 : -1]
+            counted_BR = few.mask_BT[:, few.first :].bool()
+            targets_N = few.ids_BT[:, few.first :][counted_BR]
+            hidden_ND = hidden_BRD[counted_BR]
+            prob_N = reader.log_probs(hidden_ND, targets_N, temperature=temperature).exp()
+        pieces_BRD = torch.zeros_like(gradient_BRD[rows])
+        pieces_BRD[counted_BR] = ((1 - prob_N)[:, None] * hidden_ND).to(pieces_BRD)
+        gradient_BRD[rows] = pieces_BRD
+    return gradient_BRD

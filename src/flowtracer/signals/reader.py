@@ -23,6 +23,7 @@ from flowtracer.credit.signals import (
     GoldSignals,
     GradientSignals,
     LogitSignals,
+    OutputSignals,
     PerturbationSignals,
     Readings,
 )
@@ -34,7 +35,7 @@ from flowtracer.signals.generated import GENERATION_BYTES, Generated, Generation
 from flowtracer.signals.gold import PrefixScorer, read_gain
 from flowtracer.signals.gradients import read_influence, read_saliency
 from flowtracer.signals.heads import PendingAttention, PendingHeads, spread_reader
-from flowtracer.signals.logits import token_logits
+from flowtracer.signals.logits import output_gradients, token_logits
 from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
 from flowtracer.signals.throughput import PendingFlow
@@ -42,7 +43,7 @@ from flowtracer.signals.throughput import PendingFlow
 _OF_ANSWER = frozenset({"answer", "flow", "gradient", "perturbation"})
 _OF_ATTENTION = frozenset({"flow", "attention", "heads"})
 _OF_LOGITS = frozenset({"logits", "gain"})
-_OF_PASSES = frozenset({"gradient", "perturbation", "gain", "gold"})
+_OF_PASSES = frozenset({"output", "gradient", "perturbation", "gain", "gold"})
 """Needs that no pass over the sampled sequences alone can meet."""
 _UNEVEN = frozenset({"gradient", "perturbation", "gold"})
 """Needs whose number of forwards depends on the responses, or that run a backward pass of their own."""
@@ -252,6 +253,9 @@ class SignalReader:
                 entropy_BR, log_prob_BR = token_logits(self._logits, sampled, **options)
                 logits = LogitSignals(entropy_BR=entropy_BR, log_prob_BR=log_prob_BR)
             readings = replace(readings, logits=logits)
+        if "output" in self.needs:
+            gradient_BRD = output_gradients(self._logits, sampled, **options)
+            readings = replace(readings, output=OutputSignals(gradient_BRD=gradient_BRD))
         if "gain" in self.needs and logits is not None:
             gain_BR = read_gain(
                 self._logits,
