@@ -24,7 +24,7 @@ from flowtracer.checks.meter.loss import LOSS_TYPES
 from flowtracer.checks.meter.minibatch import Measured, measure
 from flowtracer.checks.meter.result import MeterResult, examples, true_gradient
 from flowtracer.checks.meter.rollouts import RolloutFile, as_batch
-from flowtracer.checks.meter.strategies import Strategies, parse_strategies
+from flowtracer.checks.meter.strategies import ORACLES, Strategies, parse_strategies, place_oracles
 from flowtracer.checks.meter.truth import token_truths
 from flowtracer.checks.meter.worth import UNIFORM, best_mix, worths
 from flowtracer.credit import Credit, make_credit
@@ -32,7 +32,7 @@ from flowtracer.errors import InputError
 from flowtracer.folders import LineFile, claim, digest, lock, write_atomically
 from flowtracer.model.generate import Sampling
 from flowtracer.model.load import model_name
-from flowtracer.tasks import Task
+from flowtracer.tasks import LabelledTask, Task
 
 UNMIXED = ("random", "shuffled")
 """Controls that no mix would use."""
@@ -159,6 +159,8 @@ def meter(
                 batch = as_batch(step, policy.device)
                 with clock("credit"):
                     placed = reader.place(batch)
+                    if isinstance(task, LabelledTask):
+                        placed |= place_oracles(task, tokenizer, batch)
                 with clock("gradients"):
                     measure(
                         policy,
@@ -172,7 +174,7 @@ def meter(
                     ).save(file)
             measured.append(Measured.load(file))
             on_progress("minibatches", 1, len(steps))
-        names = list(strategies)
+        names = [*strategies, *(ORACLES if isinstance(task, LabelledTask) else ())]
         with clock("statistics"):
             result = MeterResult(
                 model=made_with["model"],

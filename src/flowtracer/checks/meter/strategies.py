@@ -22,9 +22,13 @@ from flowtracer.credit.signals import GroupSignals
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float
 from flowtracer.signals.reader import SignalReader
+from flowtracer.tasks import LabelledTask
+from flowtracer.text.offsets import token_offsets
 
 CONTROLS = ("flow:keep=bottom",)
 """Measured beside all strategies: the other end must lose."""
+ORACLES = ("oracle", "oracle_gate")
+"""Planted truth, where a task has it."""
 
 
 def parse_strategies(text: str) -> dict[str, Credit]:
@@ -120,6 +124,27 @@ class Strategies:
             for name, credit in together.credits.items():
                 placed[name] = _place(credit, signals)
         return {name: placed[name] for name in self._order}
+
+
+def place_oracles(task: LabelledTask, tokenizer: Any, batch: Batch) -> dict[str, Placed]:
+    """Credit by planted truth: 1.5 on all but the steps that distract, or nothing on those.
+
+    If not even the truth is worth anything, the task measures nothing.
+    """
+    distracts_BR = torch.zeros_like(batch.sampled.response_mask_BR, dtype=torch.bool)
+    responses = [(group.problem, ids) for group in batch.groups for ids in group.response_ids]
+    for row, (problem, ids) in enumerate(responses):
+        text, offsets = token_offsets(tokenizer, list(ids))
+        for step in task.label(problem, text):
+            if not step.needed:
+                for place, (start, stop) in enumerate(offsets):
+                    distracts_BR[row, place] |= start < step.span.stop and stop > step.span.start
+    kept_BR = (~distracts_BR).float()
+    advantages_B1 = batch.advantages_B()[:, None]
+    return {
+        "oracle": Placed(advantages_BR=advantages_B1 * (1 + 0.5 * kept_BR), scores_BR=kept_BR),
+        "oracle_gate": Placed(advantages_BR=advantages_B1 * kept_BR, scores_BR=kept_BR),
+    }
 
 
 class _Together:
