@@ -32,7 +32,7 @@ from flowtracer.study.machine import stamp
 from machine import processor_seconds
 
 PROMPT_TOKENS = 60
-OPTIONS = {"grail": {"target": "answer"}}
+OPTIONS = {"grail": {"target": "answer"}, "likelihood_gain": {"target": "answer"}}
 
 
 def byte_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.progress import track
 
-from flowtracer.checks.masking import MaskingCheck, MaskingFolder
+from flowtracer.checks.masking import MaskingCheck, MaskingFolder, Outcome
 from flowtracer.evaluation.accuracy import respond
-from flowtracer.model.load import load_model
+from flowtracer.model.load import load_model, model_digest
 from flowtracer.report.terminal.masking import masking_tables
 from flowtracer.tasks import Countdown, Planted, Problem, Task
 from flowtracer.trace.trace import Rollout
@@ -47,10 +47,9 @@ def main() -> None:
             for problem, response in zip(problems.values(), responses, strict=True)
         ]
         check = MaskingCheck(model, tokenizer, by=options.by.split(","), grade=grader(task, problems))
-        folder = MaskingFolder(Path("runs/masking") / name, vars(options))
-        for _ in track(folder.check(check, rollouts), name, total=len(rollouts)):
-            pass
-        summary = folder.summarise()
+        folder = MaskingFolder(Path("runs/masking") / name, vars(options), model=model_digest(options.model, model))
+        results = list(track(folder.check(check, rollouts), name, total=len(rollouts)))
+        summary = folder.summarise([result for result in results if isinstance(result, Outcome)])
         document = {"model": options.model, "task": name, **asdict(summary)}
         print(write_outcome(f"masking_{name}", document, masking_tables(summary), heading=repr(task)))
 

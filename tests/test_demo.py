@@ -61,7 +61,7 @@ def test_a_mended_problem_is_traced_before_and_after(done):
 
 
 def test_another_scale_needs_another_folder(done):
-    with pytest.raises(InputError, match="another scale"):
+    with pytest.raises(InputError, match="steps 3 instead of 2"):
         run_demo(done[0], scale=Scale(steps=3, problems=24))
 
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowtracer.errors import InputError
 from flowtracer.evaluation.accuracy import accuracy, gain, judge, respond
+from flowtracer.folders import claim, lock, write_atomically
 from flowtracer.intervals import Interval
 from flowtracer.model.load import load_model
 from flowtracer.report.page.comparison import comparison_page
@@ -26,6 +26,7 @@ from flowtracer.report.page.html import write_page
 from flowtracer.rl.run import LogLine, RunFile, read_run_file, train
 from flowtracer.tasks import Problem, Verdict, make_task
 from flowtracer.trace.compare import compare
+from flowtracer.trace.measures import hub_share
 from flowtracer.trace.trace import Rollout, Trace
 from flowtracer.tracing.tracer import Tracer
 
@@ -58,7 +59,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class DemoResult:
     """What the demo measured."""
 
     before: Interval
@@ -75,7 +76,7 @@ def run_demo(
     seed: int = 0,
     on_stage: Callable[[str], None] | None = None,
     on_log: Callable[[LogLine], None] | None = None,
-) -> Result:
+) -> DemoResult:
     """Run the demo in the folder `out`, or what is left of it.
 
     Args:
@@ -86,26 +87,29 @@ def run_demo(
         on_log: Called with every logged step of training.
 
     Raises:
-        InputError: `out` cannot be written, or holds a demo of another scale or seed.
+        InputError: `out` cannot be written, holds a demo of another scale or seed, or one that is still running.
     """
-    stage = on_stage or (lambda text: None)
-    run = demo_run(out, scale, seed)
-    _check_options(out, scale, seed)
+    with lock(out):
+        claim(out, {"steps": scale.steps, "problems": scale.problems, "seed": seed})
+        return _run(demo_run(out, scale, seed), out, scale, on_stage or (lambda text: None), on_log)
+
+
+def _run(
+    run: RunFile, out: Path, scale: Scale, stage: Callable[[str], None], on_log: Callable[[LogLine], None] | None
+) -> DemoResult:
     task = make_task(run.task.name, run.task.options)
     problems = task.problems("test", scale.problems)
     stage(f"{run.model} before training, on {scale.problems} held-out problems")
     before = _responses(out / "before.json", run.model, problems)
     judged_before = judge(task, problems, before)
     stage(f"GRPO with {run.credit.name} credit: {run.grpo['max_steps']} steps")
-    trained = run.output_dir / "final"
-    if not trained.is_dir():
-        train(run, on_log=on_log)
+    trained = train(run, on_log=on_log)
     stage(f"after training, on the same {scale.problems} problems")
     after = _responses(out / "after.json", str(trained), problems)
     judged_after = judge(task, problems, after)
     stage("one problem that went from wrong to right")
     correct = [[verdict.correct for verdict in judged] for judged in (judged_before, judged_after)]
-    return Result(
+    return DemoResult(
         before=accuracy(correct[0]),
         after=accuracy(correct[1]),
         gain=gain(*correct),
@@ -120,27 +124,12 @@ def demo_run(out: Path, scale: Scale, seed: int) -> RunFile:
     return run.model_copy(update={"output_dir": out / "train", "grpo": grpo, "seed": seed})
 
 
-def _check_options(out: Path, scale: Scale, seed: int) -> None:
-    file = out / "options.json"
-    wanted = {"steps": scale.steps, "problems": scale.problems, "seed": seed}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            file.write_text(json.dumps(wanted), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"expected a folder that can be written, got {str(out)!r}: {error}") from error
-    if json.loads(file.read_text(encoding="utf-8")) != wanted:
-        raise InputError(f"expected a folder for this demo, got {str(out)!r}, which holds one of another scale or seed")
-
-
 def _responses(file: Path, model: str, problems: Sequence[Problem]) -> list[str]:
     """Greedy responses, kept in a file once they are there."""
     if file.exists():
         return list(json.loads(file.read_text(encoding="utf-8")))
     responses = respond(*load_model(model), problems, batch_size=256)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(responses), encoding="utf-8")
-    partial.replace(file)
+    write_atomically(file, json.dumps(responses))
     return responses
 
 
@@ -171,7 +160,7 @@ def _change(
     both = sorted(traced[0].keys() & traced[1].keys())
     if not both:
         return None
-    row = max(both, key=lambda row: _through_hubs(traced[1][row]))
+    row = max(both, key=lambda row: hub_share(traced[1][row]))
     traces = (traced[0][row], traced[1][row])
     for name, trace in zip(("before", "after"), traces, strict=True):
         trace.save(out / f"{name}.safetensors")
@@ -182,7 +171,3 @@ def _change(
         traces=traces,
         page=write_page(out / "before_and_after.html", comparison_page(compare(*traces))),
     )
-
-
-def _through_hubs(trace: Trace) -> float:
-    return trace.share_through([hub.token for hub in trace.hubs()])

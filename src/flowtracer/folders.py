@@ -26,19 +26,24 @@ OPTIONS = "options.json"
 """What a folder was made with."""
 
 _LOCK = ".lock"
+_MEND = "delete that line, and run again"
 _HOLDER = ".lock.pid"  # beside it, because releases of filelock empty the lock's own file
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder, made if it does not exist, against other processes.
+
+    Args:
+        folder: What is held.
+        wait: Until another process lets go of it, instead of refusing.
 
     Raises:
         InputError: Another process holds it, or it cannot be written.
     """
     from filelock import FileLock, Timeout
 
-    held = FileLock(folder / _LOCK, timeout=0)
+    held = FileLock(folder / _LOCK, timeout=-1 if wait else 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held.acquire()
@@ -76,16 +81,22 @@ def claim(folder: Path, options: Mapping[str, Any]) -> None:
         raise _no_options(file, str(error)) from error
     if not isinstance(kept, dict):
         raise _no_options(file, reprlib.repr(kept))
+    refuse_others(kept, wanted, repr(str(folder)), "choose another folder, or empty this one")
+
+
+def refuse_others(kept: Mapping[str, Any], wanted: Mapping[str, Any], where: str, remedy: str) -> None:
+    """Raise unless options are those that something was made with.
+
+    Raises:
+        InputError: Names each that differs with its old and new value.
+    """
     different = [
         f"{name} {_shown(wanted, name)} instead of {_shown(kept, name)}"
         for name in sorted({*kept, *wanted})
         if _shown(kept, name) != _shown(wanted, name)
     ]
     if different:
-        raise InputError(
-            f"expected the options that {str(folder)!r} was made with, got {', '.join(different)}; "
-            "choose another folder, or empty this one"
-        )
+        raise InputError(f"expected the options that {where} was made with, got {', '.join(different)}; {remedy}")
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -167,9 +178,11 @@ class LineFile:
         try:
             parsed = json.loads(line)
         except ValueError as error:
-            raise FormatError(f"expected JSON in line {number} of {str(self.path)!r}, got {error}") from error
+            raise FormatError(f"expected JSON in line {number} of {str(self.path)!r}, got {error}; {_MEND}") from error
         if not isinstance(parsed, dict):
-            raise FormatError(f"expected an object in line {number} of {str(self.path)!r}, got {reprlib.repr(parsed)}")
+            raise FormatError(
+                f"expected an object in line {number} of {str(self.path)!r}, got {reprlib.repr(parsed)}; {_MEND}"
+            )
         return parsed
 
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from flowtracer.cli import app
 from flowtracer.cli.options import parse_layers
-from flowtracer.errors import InputError
+from flowtracer.errors import FormatError, InputError
+from flowtracer.folders import lock
 from flowtracer.trace.trace import load_trace
 from synthetic import RIGHT, WRONG, synthetic_trace
 from traces import make_trace
@@ -98,7 +99,7 @@ def test_other_options_into_the_same_folder_are_refused(model, rollouts, tmp_pat
     assert runner.invoke(app, arguments).exit_code == 0
     refused = runner.invoke(app, [*arguments, "--at", "prediction"])
     assert isinstance(refused.exception, InputError)
-    assert "another at" in str(refused.exception)
+    assert 'got at "prediction" instead of "token"' in str(refused.exception)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,77 @@ def traces(tmp_path):
     for name, response in (("a", RIGHT), ("b", WRONG), ("c", RIGHT[:9])):
         synthetic_trace(response, metadata={"id": name}).save(folder / f"{name}.safetensors")
     return folder
+
+
+@pytest.mark.parametrize("command", ["trace", "mask", "eval"])
+def test_a_mistake_leaves_no_mark_on_the_folder(command, model, rollouts, tmp_path):
+    runner, out = CliRunner(), tmp_path / "out"
+    first, *rest = {
+        "trace": ["trace", str(rollouts), "--layers", "0"],
+        "mask": ["mask", str(rollouts), "--shares", "0.2", "--limit", "1"],
+        "eval": ["eval", "planted", "--limit", "1", "--max-new-tokens", "4", "--workers", "1"],
+    }[command]
+    failed = runner.invoke(app, [first, *rest, "--out", str(out), "--model", "no/such/model"])
+    assert isinstance(failed.exception, InputError)
+    assert runner.invoke(app, [first, *rest, "--out", str(out), "--model", model]).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["trace", "mask", "eval", "eval --responses", "page"])
+def test_a_second_process_in_a_folder_is_refused(command, model, rollouts, traces, tmp_path):
+    out = tmp_path / "out"
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"question": "3 + 4?", "response": "A: 7", "gold": 7}\n')
+    arguments = {
+        "trace": ["trace", rollouts, "--model", model],
+        "mask": ["mask", rollouts, "--model", model],
+        "eval": ["eval", "planted", "--limit", "1", "--model", model],
+        "eval --responses": ["eval", "--responses", answers, "--workers", "1"],
+        "page": ["page", traces],
+    }[command]
+    with lock(out):
+        refused = CliRunner().invoke(app, [*map(str, arguments), "--out", str(out)])
+        assert isinstance(refused.exception, InputError)
+        assert f"held by process {os.getpid()}; wait until it is done" in str(refused.exception)
+        assert {file.name for file in out.iterdir()} == {".lock", ".lock.pid"}
+
+
+def test_a_damaged_trace_is_named_and_traced_again(model, rollouts, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["trace", rollouts, "--model", model, "--out", out]
+    assert flowtracer(*arguments)[0] == 0
+    summary = (out / "summary.json").read_text()
+    file = sorted((out / "traces").iterdir())[2]
+    file.write_bytes(file.read_bytes()[:-5])
+    code, printed, errors = flowtracer(*arguments)
+    assert code == 0, errors
+    assert f"damaged {file.name}" in printed
+    assert "damaged 1, traced again" in printed
+    assert (out / "summary.json").read_text() == summary
+
+
+@pytest.mark.parametrize(
+    "command", [["explain", "--json"], ["page", "--out", "OUT"], ["compare", "--json"], ["plot", "--out", "OUT"]]
+)
+def test_a_bad_file_among_others_is_named_and_left_out(command, traces, tmp_path):
+    bad = traces / "bad.safetensors"
+    bad.write_bytes((traces / "a.safetensors").read_bytes()[:-1])
+    name, *options = [str(tmp_path / "out") if argument == "OUT" else argument for argument in command]
+    if name == "plot":
+        options += ["--format", "svg", "--figure", "layers"]
+    runner = CliRunner()
+    done = runner.invoke(app, [name, str(traces), *options])
+    assert done.exit_code == 0, done.output
+    assert "skipped bad.safetensors: expected a trace" in re.sub(r"\s+", " ", done.stderr)
+    if "--json" in options:
+        content = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(content[0]["traces"] if name == "compare" else content) == 3
+    alone = runner.invoke(app, [name, str(bad), *options])
+    assert isinstance(alone.exception, FormatError)
+    for file in traces.iterdir():
+        file.write_bytes(bad.read_bytes())
+    none = runner.invoke(app, [name, str(traces), *options])
+    assert isinstance(none.exception, FormatError)
+    assert "at least one trace that can be read, got none of 4" in str(none.exception)
 
 
 def test_explain(traces):

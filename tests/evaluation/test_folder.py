@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from flowtracer.errors import InputError
+from flowtracer.errors import FormatError, InputError
 from flowtracer.evaluation.folder import EvaluationFolder, by_model, draws_of
 from flowtracer.evaluation.loading import load_suite
 from flowtracer.evaluation.pool import GradingPool
+from flowtracer.evaluation.responses import as_given, load_responses
 from flowtracer.model.generate import Reply, Sampling
 from flowtracer.model.load import load_model
 from flowtracer.tasks import Problem, Verdict
@@ -107,7 +108,47 @@ def test_lines_are_rollouts(pool, tmp_path):
     assert result.skipped == {"no_gold": 1}
 
 
+def grade(out, file, answers, pool, **fields):
+    """The shares of right responses that the folder reports of a file of these, and how many it graded anew."""
+    lines = [{"question": "3 + 4?", "response": f"A: {answer}", "gold": 7, **fields} for answer in answers]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given, folder = load_responses(file, name="sums"), EvaluationFolder(out, {"responses": str(file)})
+    held, *fresh = folder.run(given.suite, as_given, pool, draws=given.draws)
+    assert held + sum(fresh) == len(answers)
+    return folder.result(given.suite, given.draws).average.mean, sum(fresh)
+
+
+def test_responses_made_elsewhere_are_known_by_what_they_say(pool, tmp_path):
+    out, file = tmp_path / "out", tmp_path / "responses.jsonl"
+    assert grade(out, file, [7, 7, 8, 9], pool) == (0.5, 4)
+    assert grade(out, file, [9, 7, 8, 7], pool) == (0.5, 0), "another order"
+    assert grade(out, file, [1, 7, 2, 7], pool) == (0.5, 2), "written anew under the same name"
+    assert grade(out, file, [7, 7, 7], pool) == (1.0, 1), "lines that are not asked for do not count"
+    assert grade(out, file, [7, 7], pool, tolerance=0.5) == (1.0, 2), "another rule of grading"
+
+
+def test_another_model_of_the_same_name_answers_anew(pool, tmp_path):
+    suite, asked = load_suite("planted", limit=2), []
+
+    def respond(draws):
+        asked.extend(draws)
+        yield {place: Reply(text="A: 1", tokens=3, finished=True) for place in range(len(draws))}
+
+    for model, expected in (("before", 2), ("before", 2), ("after", 4)):
+        run(EvaluationFolder(tmp_path, {}, model=model), suite, respond, pool, 1)
+        assert len(asked) == expected
+
+
+def test_lines_that_two_processes_wrote_are_refused(pool, tmp_path):
+    out, file = tmp_path / "out", tmp_path / "responses.jsonl"
+    grade(out, file, [7, 8], pool)
+    lines = out / "sums.jsonl"
+    lines.write_text(lines.read_text() * 2)
+    with pytest.raises(FormatError, match="each key once"):
+        grade(out, file, [7, 8], pool)
+
+
 def test_other_options_need_another_folder(tmp_path):
     EvaluationFolder(tmp_path, {"temperature": 0})
-    with pytest.raises(InputError, match="another temperature"):
+    with pytest.raises(InputError, match="temperature 1 instead of 0"):
         EvaluationFolder(tmp_path, {"temperature": 1})

@@ -1,9 +1,18 @@
 """A run file from end to end on a tiny model, and every way to get one wrong."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from flowtracer.cli import app
 from flowtracer.errors import InputError
 from flowtracer.rl.run import read_run_file, reward_function, train, training_arguments
 from flowtracer.tasks import TASKS, make_task
@@ -147,5 +156,148 @@ def test_a_wrong_name_is_named_before_anything_is_written(model, tmp_path, old, 
 def test_an_output_folder_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("")
     run = read_run_file(write(tmp_path, RUN.format(model=model, out=tmp_path / "file" / "out", steps=2)))
-    with pytest.raises(InputError, match="output_dir that can be written"):
+    with pytest.raises(InputError, match="folder that can be written"):
         train(run)
+
+
+def steps_of(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line["step"] for line in lines if "reward" in line]
+
+
+def test_an_edited_run_file_is_refused_with_old_and_new_values(model, tmp_path):
+    text = RUN.format(model=model, out=tmp_path / "out", steps=2)
+    train(read_run_file(write(tmp_path, text)))
+    before = (tmp_path / "out" / "log.jsonl").read_text()
+    edits = [
+        ("gamma = 2.0", "gamma = 3.0", "credit.options.gamma 3.0 instead of 2.0; choose another folder"),
+        ('name = "flow"', 'name = "shuffled"', 'credit.name "shuffled" instead of "flow"'),
+        ("learning_rate = 1e-3", "learning_rate = 2e-3", "grpo.learning_rate 0.002 instead of 0.001"),
+        ("learning_rate = 1e-3", "", "grpo.learning_rate none instead of 0.001"),
+        ("problems = 8", "problems = 9", "task.problems 9 instead of 8"),
+    ]
+    for steps in (2, 4):
+        for old, new, message in edits:
+            edited = text.replace(old, new).replace("max_steps = 2", f"max_steps = {steps}")
+            with pytest.raises(InputError, match=message):
+                train(read_run_file(write(tmp_path, edited)))
+    assert (tmp_path / "out" / "log.jsonl").read_text() == before
+
+
+def test_another_model_under_the_same_name_is_another_run(tmp_path):
+    model = tmp_path / "model"
+    tiny_model().save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    train(read_run_file(write(tmp_path, RUN.format(model=model, out=tmp_path / "out", steps=2))))
+    tiny_model(seed=1).save_pretrained(model)
+    with pytest.raises(InputError, match="model_files"):
+        train(read_run_file(write(tmp_path, RUN.format(model=model, out=tmp_path / "out", steps=4))))
+
+
+@pytest.mark.parametrize("length", ["max_steps = 3", "num_train_epochs = 0.4"])
+def test_a_run_that_is_done_says_so_and_takes_no_step(model, tmp_path, length):
+    out = tmp_path / "out"
+    text = RUN.format(model=model, out=out, steps=0).replace("max_steps = 0", length)
+    final = train(read_run_file(write(tmp_path, text)))
+    log, weights = (out / "log.jsonl").read_bytes(), (final / "model.safetensors").read_bytes()
+    said = []
+    assert train(read_run_file(write(tmp_path, text)), on_log=said.append, on_say=said.append) == final
+    assert said == [f"done before, nothing is left to do: {final}"]
+    shown = CliRunner().invoke(app, ["train", str(write(tmp_path, text))])
+    assert shown.exit_code == 0
+    assert "done before, nothing is left to do" in shown.output
+    assert "0/?" not in shown.output
+    # A kill between the last checkpoint and the final weights.
+    (out / "finished.json").unlink()
+    (final / "model.safetensors").unlink()
+    said.clear()
+    train(read_run_file(write(tmp_path, text)), on_say=said.append)
+    last = steps_of(out)[-1]
+    assert said == [f"going on from step {last}", f"done before, after {last} steps of {last}"]
+    assert (out / "log.jsonl").read_bytes() == log
+    assert (final / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_without_checkpoints_is_not_begun_anew_unasked(model, tmp_path):
+    text = RUN.format(model=model, out=tmp_path / "out", steps=1).replace("save_steps = 2", 'save_strategy = "no"')
+    train(read_run_file(write(tmp_path, text)))
+    with pytest.raises(InputError, match="expected a checkpoint to go on from"):
+        train(read_run_file(write(tmp_path, text.replace("max_steps = 1", "max_steps = 2"))))
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(step):
+    def stop(line):
+        if line["step"] == step:
+            raise Stopped
+
+    return stop
+
+
+def weights_of(out):
+    return load_file(out / "final" / "model.safetensors")
+
+
+def test_what_the_log_says_of_steps_beyond_the_checkpoint_goes(model, tmp_path):
+    run = read_run_file(write(tmp_path, RUN.format(model=model, out=tmp_path / "whole", steps=4)))
+    train(run)
+    out = tmp_path / "parts"
+    run = read_run_file(write(tmp_path, RUN.format(model=model, out=out, steps=4)))
+    for stop, logged in ((1, [1]), (3, [1, 2, 3]), (3, [1, 2, 3])):
+        with pytest.raises(Stopped):
+            train(run, on_log=stop_at(stop))
+        assert steps_of(out) == logged
+    train(run)
+    assert steps_of(out) == [1, 2, 3, 4]
+    expected, got = weights_of(tmp_path / "whole"), weights_of(out)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", lambda data: data[:-5]),
+        ("optimizer.pt", lambda data: data[: len(data) // 2]),
+        ("trainer_state.json", lambda data: data[:20]),
+    ],
+)
+def test_a_damaged_checkpoint_is_set_aside_for_an_older_one(model, tmp_path, name, damage):
+    out, said = tmp_path / "out", []
+    train(read_run_file(write(tmp_path, RUN.format(model=model, out=out, steps=4))))
+    file = out / "checkpoint-4" / name
+    file.write_bytes(damage(file.read_bytes()))
+    (out / "checkpoint-6").mkdir()  # a kill in the middle of writing one
+    train(read_run_file(write(tmp_path, RUN.format(model=model, out=out, steps=6))), on_say=said.append)
+    assert said == ["checkpoint-4 is damaged and set aside as damaged-checkpoint-4", "going on from step 2"]
+    assert steps_of(out) == [1, 2, 3, 4, 5, 6]
+    assert (out / "checkpoint-4" / name).exists()
+
+
+def test_two_processes_in_one_folder(model, tmp_path):
+    out = tmp_path / "out"
+    file = write(tmp_path, RUN.format(model=model, out=out, steps=100_000))
+    command = [sys.executable, "-c", "from flowtracer.cli import main; main()", "train", str(file)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not list(out.glob("checkpoint-*/trainer_state.json")):
+            assert first.poll() is None
+            time.sleep(0.05)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == 2
+        assert f"no other process writes to, got '{out}', held by process {first.pid}" in " ".join(
+            second.stderr.replace("\n", " ").split()
+        )
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+    lines = steps_of(out)
+    assert lines == sorted(set(lines))
+    seen = []
+    with pytest.raises(Stopped):
+        train(read_run_file(file), on_log=lambda line: seen.append(line["step"]) or stop_at(line["step"])(line))
+    assert 2 < seen[0] <= lines[-1] + 1
+    lines = steps_of(out)
+    assert lines == sorted(set(lines))

@@ -56,19 +56,20 @@ def read_both_ways(model, credit, **options):
     assert torch.equal(sampled.response_ids_BR, silent.response_ids_BR), "listening changes no draw"
     seeds_B = tuple(range(len(sampled)))
     got, misses = reader.read(sampled, seeds_B, None, heard)
-    share = reader.own_forward
+    share, lost = reader.own_forward, reader.lost
     expected, missed = reader.read(sampled, seeds_B)
     assert_same_readings(got, expected)
     assert misses == missed
-    return share
+    return share, lost
 
 
 @pytest.mark.parametrize("name", OF_ATTENTION)
 def test_generation_gives_the_numbers_of_a_forward(name):
-    share = read_both_ways(tiny_model(), make_credit(name))
+    share, lost = read_both_ways(tiny_model(), make_credit(name))
     # The row of the last token of the longest response was never computed; the flow to an answer before it needs none.
     needs_all = needs_of(make_credit(name)) != {"flow"}
     assert share == pytest.approx(1 / 3 if needs_all else 0)
+    assert lost is None
 
 
 @pytest.mark.parametrize(
@@ -80,29 +81,30 @@ def test_generation_gives_the_numbers_of_a_forward(name):
     ],
 )
 def test_positions_and_wide_windows_are_as_in_a_forward(family, options):
-    assert read_both_ways(tiny_model(family, **options), make_credit("flow")) == 0
+    assert read_both_ways(tiny_model(family, **options), make_credit("flow")) == (0, None)
 
 
 @pytest.mark.parametrize(
-    ("family", "options", "generation"),
+    ("family", "options", "generation", "reason"),
     [
-        ("mistral", {"sliding_window": 6}, {}),
-        ("llama", {"attention_dropout": 0.3}, {}),
-        ("gpt2", {"n_embd": 32, "n_layer": 4, "n_head": 4}, {}),
-        ("llama", {}, {"cache_implementation": "static"}),
+        ("mistral", {"sliding_window": 6}, {}, "short_cache"),
+        ("llama", {"attention_dropout": 0.3}, {}, "differs"),
+        ("gpt2", {"n_embd": 32, "n_layer": 4, "n_head": 4}, {}, "differs"),
+        ("llama", {}, {"cache_implementation": "static"}, "short_cache"),
     ],
 )
-def test_what_does_not_hold_all_attention_takes_an_own_forward(family, options, generation):
+def test_what_does_not_hold_all_attention_takes_an_own_forward(family, options, generation, reason):
     """A window that hides, dropout, a cache of fixed size."""
-    assert read_both_ways(tiny_model(family, **options), make_credit("flow"), **generation) > 0
+    share, lost = read_both_ways(tiny_model(family, **options), make_credit("flow"), **generation)
+    assert (share > 0, lost) == (True, reason)
 
 
 def test_eager_attention_no_padding_and_no_cache():
     model = tiny_model()
     model.set_attn_implementation("eager")
-    assert read_both_ways(model, make_credit("flow")) == 0
-    assert read_both_ways(tiny_model(), make_credit("flow"), prompts=[PROMPTS[0]] * 3) == 0
-    assert read_both_ways(tiny_model(), make_credit("flow"), use_cache=False) == 0, "each step is a whole forward"
+    assert read_both_ways(model, make_credit("flow")) == (0, None)
+    assert read_both_ways(tiny_model(), make_credit("flow"), prompts=[PROMPTS[0]] * 3) == (0, None)
+    assert read_both_ways(tiny_model(), make_credit("flow"), use_cache=False) == (0, None), "each step is a forward"
 
 
 def test_other_tokens_than_were_generated_are_not_read():
@@ -113,18 +115,19 @@ def test_other_tokens_than_were_generated_are_not_read():
     sampled.response_ids_BR[0, 2] += 1
     reader.read(sampled, (0, 1, 2), None, heard)
     assert reader.own_forward > 0
+    assert reader.lost == "other_tokens"
 
 
 def test_a_budget_bounds_what_is_kept():
     model = tiny_model()
-    reader = SignalReader(model, tiny_tokenizer(), make_credit("flow"))
+    reader = SignalReader(model, tiny_tokenizer(), make_credit("flow"), generation_bytes=1000)
     with reader.hearing() as heard:
-        heard.budget = 1000
         sampled = generate(model)
     assert not heard.layers
     assert not heard.ids
     reader.read(sampled, (0, 1, 2), None, heard)
     assert reader.own_forward > 0
+    assert reader.lost == "over_budget"
 
 
 def test_nothing_is_kept_that_nobody_needs():

@@ -5,7 +5,7 @@ import torch
 
 from flowtracer.errors import InputError
 from flowtracer.model.logits import LogitReader
-from flowtracer.signals.gold import ASKING, GIVING, PrefixScorer, encode_prompt, packs_truly, read_gain, reveal
+from flowtracer.signals.gold import ASKING, GIVING, PrefixScorer, packs_truly, read_gain, reveal
 from flowtracer.signals.logits import token_logits
 from sampling import PROMPTS, sampled_batch, sequence
 from tiny import tiny_model, tiny_tokenizer
@@ -27,17 +27,6 @@ def test_the_answer_is_revealed_in_the_words_of_the_source():
         reveal([{"role": "system", "content": "x"}], "7")
 
 
-def test_prompts_are_encoded_as_the_template_has_them():
-    tokenizer = tiny_tokenizer()
-    messages = [{"role": "user", "content": "3 + 4?"}]
-    assert tokenizer.decode(encode_prompt(tokenizer, messages)).endswith("3 + 4?<|end|>\n<|start|>assistant\n")
-    opened = [*messages, {"role": "assistant", "content": "It is"}]
-    assert tokenizer.decode(encode_prompt(tokenizer, opened)).endswith("assistant\nIt is")
-    begun = encode_prompt(tokenizer, messages, opening="\\boxed{7}\n")
-    assert tokenizer.decode(begun).endswith("<|start|>assistant\n\\boxed{7}\n")
-    assert tokenizer.decode(encode_prompt(tokenizer, "3 + 4 =")) == "3 + 4 ="
-
-
 def test_gain_is_the_difference_of_two_log_probabilities():
     model, tokenizer = tiny_model(), tiny_tokenizer()
     sampled = sampled_batch(golds=GOLDS)
@@ -56,10 +45,20 @@ def test_gain_is_the_difference_of_two_log_probabilities():
         torch.testing.assert_close(gain_BR[row, : len(response_R)], expected_R, rtol=1e-3, atol=1e-4)
 
 
+def test_an_empty_gold_answer_is_certain():
+    sampled = sampled_batch([0], golds=[""])
+    start_B, behind_BR = PrefixScorer(LogitReader(tiny_model()), tiny_tokenizer(), sampled)(
+        sampled.response_mask_BR.bool(), ""
+    )
+    assert start_B.tolist() == [0]
+    assert not behind_BR.any()
+
+
 FAMILIES = [
     ("llama", {}, True),
     ("gpt2", {"n_positions": 512, "n_embd": 32, "n_layer": 4, "n_head": 4}, True),
     ("mistral", {"sliding_window": 6}, False),
+    ("gemma2", {"sliding_window": 6, "query_pre_attn_scalar": 8}, False),
 ]
 
 

@@ -19,7 +19,7 @@ PROMPTS = ["what is 3 + 4?", "Ann has 3 apples and buys 4 more. How many?", "q"]
 
 def read_flow(reader, sampled, answer_BR, *, at="token", rows_per_forward=8, every_rank_alike=False):
     pending = PendingFlow(reader, sampled, answer_BR, at=at)
-    run_forwards(pending, rows_per_forward=rows_per_forward, every_rank_alike=every_rank_alike)
+    run_forwards([pending], rows_per_forward=rows_per_forward, every_rank_alike=every_rank_alike)
     flow = pending.add_to(Readings()).flow
     return flow.throughput_BR, flow.traced_B
 

@@ -22,7 +22,7 @@ ALIKE = BASE
 def test_differences_are_paired_by_seed():
     found = compare_runs(document_of({"uniform": BASE, "flow": BETTER, "random": ALIKE}))
     assert (found.baseline, found.seeds, found.steps, found.problems) == ("uniform", [0, 1, 2], 20, 100)
-    base, flow, random = found.rows
+    base, flow, random = found.runs
     assert base.final_difference is None
     assert base.p is None
     # Final differences 0.1, 0.1, 0.2: mean 0.4 / 3, deviation 0.1 / sqrt(3), Student's t at 2 degrees 4.3027.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flowtracer.errors import InputError
+from flowtracer.errors import FormatError, InputError
 from flowtracer.rl.run import train
 from flowtracer.study.differences import compare_runs
 from flowtracer.study.matrix import read_study
@@ -59,7 +59,7 @@ def test_a_study_runs_once_and_ends_the_same_after_an_interruption(model, tmp_pa
     assert not list(whole.glob("work/**/checkpoint-*"))
     assert run(study, whole, on_done=lambda job, _: done.append(job)) == []
     assert len(done) == 4, "nothing runs twice"
-    assert [row.label for row in compare_runs(document).rows] == ["uniform", "flow"]
+    assert [row.label for row in compare_runs(document).runs] == ["uniform", "flow"]
 
     def interrupted(job):
         def stop(line):
@@ -87,7 +87,7 @@ def test_a_killed_process_goes_on_from_its_checkpoint(model, tmp_path):
         process = pool.submit(in_own_process, killed)
         while not process.done() and not list(killed.folder.glob("checkpoint-*/trainer_state.json")):
             time.sleep(0.01)
-        os.kill(int((killed.folder / "lock").read_text()), signal.SIGKILL)
+        os.kill(int((killed.folder / ".lock.pid").read_text()), signal.SIGKILL)
         with pytest.raises(subprocess.CalledProcessError):
             process.result()
     log = killed.folder / "log.jsonl"
@@ -117,8 +117,22 @@ def test_other_options_are_refused(model, tmp_path):
     study = read_study(write_study(tmp_path, model=model, seeds=1, credit='{ name = "uniform" }'))
     run(study, tmp_path)
     other = read_study(write_study(tmp_path, model=model, seeds=1, credit='{ name = "uniform" }', steps=3))
-    with pytest.raises(InputError, match=r"'uniform' in .*another grpo"):
+    with pytest.raises(InputError, match=r"'uniform' in .*grpo .*\"max_steps\": 3.* instead of .*\"max_steps\": 2"):
         run(other, tmp_path)
     (tmp_path / "small.json").unlink()
     ((_, error),) = run(other, tmp_path)
-    assert "seed-0' was made with, got another grpo" in str(error)
+    assert "uniform' was made with, got grpo" in str(error)
+
+
+def test_one_runner_at_a_time(model, tmp_path):
+    study = read_study(write_study(tmp_path, model=model, seeds=1))
+
+    def launch(job):
+        with pytest.raises(InputError, match="no other process writes to"):
+            run(study, tmp_path)
+        refused.append(job.label)
+
+    refused = []
+    with pytest.raises(FormatError, match="expected a log of training steps"):
+        run(study, tmp_path, launch=launch)
+    assert "uniform" in refused

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flowtracer.text.encoding import encode_sampled, encode_text, without_end
+from flowtracer.errors import InputError, TraceError
+from flowtracer.text.encoding import encode_prompt, encode_rollout, encode_sampled, encode_text, without_end
 from tiny import tiny_tokenizer
 
 
@@ -30,3 +31,32 @@ def test_only_the_marks_at_the_end_of_a_response_are_no_text(said, marks):
     prompt = tokenizer("What is 1 + 2?<|end|>", add_special_tokens=False)["input_ids"]
     encoded = encode_sampled(tokenizer, prompt, [*ids, *[end] * marks])
     assert encoded.text[encoded.response_start : encoded.response_stop] == said
+
+
+MESSAGES = [{"role": "user", "content": "3 + 4?"}]
+OPENED = [*MESSAGES, {"role": "assistant", "content": "It is"}]
+
+
+def test_prompts_are_encoded_as_the_template_has_them():
+    tokenizer = tiny_tokenizer()
+    assert tokenizer.decode(encode_prompt(tokenizer, MESSAGES)).endswith("3 + 4?<|end|>\n<|start|>assistant\n")
+    assert tokenizer.decode(encode_prompt(tokenizer, OPENED)).endswith("assistant\nIt is"), "the response goes on"
+    begun = encode_prompt(tokenizer, MESSAGES, opening="\\boxed{7}\n")
+    assert tokenizer.decode(begun).endswith("<|start|>assistant\n\\boxed{7}\n")
+    assert tokenizer.decode(encode_prompt(tokenizer, "3 + 4 =")) == "3 + 4 ="
+
+
+@pytest.mark.parametrize("prompt", [MESSAGES, OPENED, "3 + 4 =\n"])
+def test_a_rollout_begins_with_its_prompt_alone(prompt):
+    tokenizer = tiny_tokenizer()
+    encoded = encode_rollout(tokenizer, prompt, "7.")
+    assert encoded.token_ids[: encoded.first_response_token].tolist() == encode_prompt(tokenizer, prompt)
+    assert encoded.text[encoded.response_start :] == "7."
+
+
+def test_what_cannot_be_encoded_is_named():
+    with pytest.raises(TraceError, match="surrogate"):
+        encode_rollout(tiny_tokenizer(), "x", "\ud83d")
+    bare = tiny_tokenizer().__class__(tokenizer_object=tiny_tokenizer().backend_tokenizer)
+    with pytest.raises(InputError, match="chat template"):
+        encode_prompt(bare, MESSAGES)

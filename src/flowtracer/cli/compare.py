@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flowtracer.cli.console import console
 from flowtracer.cli.options import load_traces
-
-if TYPE_CHECKING:
-    pass
 
 
 def compare(
@@ -28,7 +25,7 @@ def compare(
     from flowtracer.trace.compare import compare as compare_two
     from flowtracer.trace.compare import compare_group
 
-    loaded = load_traces(traces)
+    loaded = [trace for _, trace in load_traces(traces)]
     if len(loaded) == 2:
         comparison = compare_two(*loaded, hubs=hubs)
         content, shown = comparison.to_dict(), render_comparison(comparison)

@@ -1,4 +1,4 @@
-"""The terminal that commands write to: their progress bar, tables of names and values, and where files went."""
+"""The terminal that commands write to: progress bar, warnings, tables of names and values, and where files went."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 console = Console()
+errors = Console(stderr=True)
+"""Beside what a command prints, which another program may read."""
 
 
 def progress(what: str, total: int | None) -> Progress:
@@ -34,3 +36,8 @@ def pairs(title: str, rows: Mapping[str, str]) -> Table:
 def say_written(path: Path) -> None:
     """Where the result is."""
     console.print(Text(f"written to {path}", style="dim"), soft_wrap=True)
+
+
+def warn(text: str, to: Console = console) -> None:
+    """Something that was left out, and why; the others go on."""
+    to.print(Text(text, style="yellow"), soft_wrap=True)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from flowtracer.cli.console import console, progress
 from flowtracer.errors import InputError, MissingDependencyError
+from flowtracer.folders import lock
 
 if TYPE_CHECKING:
     from flowtracer.evaluation.folder import Draw, EvaluationFolder, Responder
@@ -51,7 +52,7 @@ def evaluate(
     from flowtracer.evaluation.loading import load_suite
     from flowtracer.evaluation.pool import GradingPool
     from flowtracer.model.generate import Sampling
-    from flowtracer.model.load import load_model
+    from flowtracer.model.load import load_model, model_digest
 
     if responses is not None:
         _grade_file(responses, benchmarks or [], out, limit, workers, time_limit)
@@ -66,14 +67,16 @@ def evaluate(
         suites = [load_suite(name, limit=limit, instruction=instruction) for name in benchmarks]
     _check(suites)
     options = {"model": model, "dtype": dtype, "instruction": instruction, "temperature": heat, "top_p": top_p}
-    folder = EvaluationFolder(out, {**options, "max_new_tokens": max_new_tokens, "seed": seed})
-    with console.status(f"loading {model}"):
-        loaded = load_model(model, device=device, dtype=dtype)
-    responder = by_model(*loaded, sampling, batch_size=batch_size)
-    asked = [(suite, responder, draws_of(suite, samples)) for suite in suites]
-    with GradingPool(workers=workers, limit=time_limit) as pool:
-        _run(folder, asked, pool)
-    _report(folder, [(suite, draws, {}) for suite, _, draws in asked])
+    options |= {"max_new_tokens": max_new_tokens, "seed": seed, "time_limit": time_limit}
+    with lock(out):
+        with console.status(f"loading {model}"):
+            loaded = load_model(model, device=device, dtype=dtype)
+        folder = EvaluationFolder(out, options, model=model_digest(model, loaded[0]))
+        responder = by_model(*loaded, sampling, batch_size=batch_size)
+        asked = [(suite, responder, draws_of(suite, samples)) for suite in suites]
+        with GradingPool(workers=workers, limit=time_limit) as pool:
+            _run(folder, asked, pool)
+        _report(folder, [(suite, draws, {}) for suite, _, draws in asked])
 
 
 def _grade_file(
@@ -82,17 +85,17 @@ def _grade_file(
     from flowtracer.evaluation import BENCHMARKS
     from flowtracer.evaluation.folder import EvaluationFolder
     from flowtracer.evaluation.pool import GradingPool
-    from flowtracer.evaluation.responses import load_responses
+    from flowtracer.evaluation.responses import as_given, load_responses
 
     if len(names) > 1 or any(name not in BENCHMARKS for name in names):
         raise InputError(f"expected one benchmark out of {', '.join(BENCHMARKS)} beside --responses, got {names}")
     name, rule = (names[0], BENCHMARKS[names[0]].rule) if names else (file.name.split(".")[0], None)
     given = load_responses(file, name=name, rule=rule, limit=limit)
     _check([given.suite])
-    folder = EvaluationFolder(out, {"responses": str(file), "rule": rule})
-    with GradingPool(workers=workers, limit=time_limit) as pool:
-        _run(folder, [(given.suite, given.responder(), given.draws)], pool)
-    _report(folder, [(given.suite, given.draws, given.labels)])
+    with lock(out), GradingPool(workers=workers, limit=time_limit) as pool:
+        folder = EvaluationFolder(out, {"responses": str(file), "rule": rule, "time_limit": time_limit})
+        _run(folder, [(given.suite, as_given, given.draws)], pool)
+        _report(folder, [(given.suite, given.draws, given.labels)])
 
 
 def _check(suites: Iterable[Suite]) -> None:

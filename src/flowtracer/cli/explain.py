@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flowtracer.cli.options import load_traces
-
-if TYPE_CHECKING:
-    pass
 
 
 def explain(
@@ -24,7 +21,7 @@ def explain(
     from flowtracer.report.explain import explain as as_text
     from flowtracer.report.explain import explanation
 
-    for trace in load_traces(traces):
+    for _, trace in load_traces(traces):
         if as_json:
             typer.echo(json.dumps(explanation(trace, hubs=hubs, paths=paths)))
         else:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from flowtracer.cli.console import console, progress, say_written
-from flowtracer.cli.options import parse_shares
-from flowtracer.errors import InputError
-
-if TYPE_CHECKING:
-    pass
+from flowtracer.cli.console import console, progress, say_written, warn
+from flowtracer.cli.options import READ_AHEAD, parse_shares, read_ahead
+from flowtracer.folders import lock
 
 
 def mask(
@@ -35,38 +31,41 @@ def mask(
 ) -> None:
     """Check a credit causally: hide its top tokens, its bottom ones and random ones, and answer again.
 
-    Says how many answers change and turn from right to wrong or back, with paired bootstrap intervals. Rollouts that
-    OUT already holds are not checked again.
+    Says how many answers change and turn from right to wrong or back, with paired bootstrap intervals. Of these very
+    rollouts, those that OUT already holds are not checked again.
     """
     from flowtracer.checks.masking import MaskingCheck, MaskingFolder
-    from flowtracer.model.load import load_model
+    from flowtracer.model.load import load_model, model_digest
     from flowtracer.report.terminal.masking import masking_tables
-    from flowtracer.trace.records import read_rollouts
     from flowtracer.trace.trace import Skipped
 
-    records = list(read_rollouts(rollouts, limit=limit))
-    if not records:
-        raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
+    first, records = read_ahead(rollouts, limit)
+    hidden = parse_shares(shares)
     options = {"by": by, "shares": shares, "way": way, "cue": cue, "curves": curves, "draws": draws, "seed": seed}
-    with console.status(f"loading {model}"):
-        check = MaskingCheck(
-            *load_model(model, device=device, dtype=dtype),
-            by=[name.strip() for name in by.split(",")],
-            shares=parse_shares(shares),
-            way=way,
-            cue=None if cue is None else cue.replace(r"\n", "\n"),
-            curves=curves,
-            draws=draws,
-            seed=seed,
-        )
-    folder = MaskingFolder(out, {"rollouts": str(rollouts), "model": model, "dtype": dtype, **options})
-    with progress("checking", len(records)) as bar:
-        for outcome in folder.check(check, records):
-            bar.advance(bar.task_ids[0])
-            if isinstance(outcome, Skipped):
-                bar.console.print(
-                    Text(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", style="yellow"), soft_wrap=True
-                )
-    for table in masking_tables(folder.summarise()):
-        console.print(table)
-    say_written(out)
+    with lock(out):
+        with console.status(f"loading {model}"):
+            loaded, tokenizer = load_model(model, device=device, dtype=dtype)
+            check = MaskingCheck(
+                loaded,
+                tokenizer,
+                by=[name.strip() for name in by.split(",")],
+                shares=hidden,
+                way=way,
+                cue=None if cue is None else cue.replace(r"\n", "\n"),
+                curves=curves,
+                draws=draws,
+                seed=seed,
+            )
+        claimed = {"rollouts": str(rollouts), "model": model, "dtype": dtype, **options}
+        folder = MaskingFolder(out, claimed, model=model_digest(model, loaded))
+        outcomes = []
+        with progress("checking", len(first) if len(first) < READ_AHEAD else None) as bar:
+            for outcome in folder.check(check, records):
+                bar.advance(bar.task_ids[0])
+                if isinstance(outcome, Skipped):
+                    warn(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", bar.console)
+                else:
+                    outcomes.append(outcome)
+        for table in masking_tables(folder.summarise(outcomes)):
+            console.print(table)
+        say_written(out)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowtracer.errors import InputError
+from flowtracer.cli.console import errors, warn
+from flowtracer.errors import FormatError, InputError
 
 if TYPE_CHECKING:
-    from flowtracer.trace import Trace
+    from flowtracer.trace import Rollout, Skipped, Trace
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -39,8 +42,47 @@ def parse_shares(text: str) -> list[float]:
         raise InputError(f'expected shares such as "0.05,0.1,0.2", got {text!r}') from error
 
 
-def load_traces(paths: list[Path]) -> list[Trace]:
-    """Traces of files and folders, in their order."""
+def load_traces(paths: list[Path]) -> Iterator[tuple[Path, Trace]]:
+    """Traces of files and folders with their files, one at a time. A bad file of a folder is named and left out.
+
+    Raises:
+        InputError: No such file or folder, or a folder without traces.
+        FormatError: A file that was asked for by name is no trace, or not one of all files is.
+    """
     from flowtracer.trace.trace import find_traces, load_trace
 
-    return [load_trace(file) for path in paths for file in find_traces(path)]
+    found, bad = 0, []
+    for path in paths:
+        for file in find_traces(path):
+            try:
+                trace = load_trace(file)
+            except FormatError as error:
+                if file == path:
+                    raise
+                bad.append(error)
+                warn(f"skipped {file.name}: {error}", errors)
+                continue
+            found += 1
+            yield file, trace
+    if not found:
+        raise FormatError(f"expected at least one trace that can be read, got none of {len(bad)}; the first: {bad[0]}")
+
+
+def read_ahead(rollouts: Path, limit: int | None) -> tuple[list[Rollout | Skipped], Iterator[Rollout | Skipped]]:
+    """The first records of a file, and all of them, which are read as they are asked for.
+
+    Raises:
+        InputError: No such file, or no record in it.
+        FormatError: A file that is not what its name says.
+    """
+    from flowtracer.trace.records import read_rollouts
+
+    records = read_rollouts(rollouts, limit=limit)
+    first = list(islice(records, READ_AHEAD))
+    if not first:
+        raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
+    return first, chain(first, records)
+
+
+READ_AHEAD = 1024
+"""Records from which on a file is not counted before it is worked through."""

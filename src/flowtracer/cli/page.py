@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flowtracer.cli.console import say_written
-from flowtracer.errors import InputError
-
-if TYPE_CHECKING:
-    pass
+from flowtracer.cli.console import errors, say_written, warn
+from flowtracer.errors import FormatError, InputError
+from flowtracer.folders import lock
 
 
 def page(
@@ -37,5 +37,14 @@ def page(
     if len(files) == 1 and out.suffix == ".html":
         written = load_trace(files[0]).to_html(out)
     else:
-        written = write_site(files, out, title=traces[0].resolve().name if len(traces) == 1 else "Traces")
+        title = traces[0].resolve().name if len(traces) == 1 else "Traces"
+        with lock(out):
+            written = write_site(files, out, title=title, on_bad=partial(_name_or_raise, traces))
     say_written(written)
+
+
+def _name_or_raise(asked: Sequence[Path], file: Path, error: FormatError) -> None:
+    """A bad file of a folder is left out; one that was asked for by name is a mistake."""
+    if file in asked:
+        raise error
+    warn(f"skipped {file.name}: {error}", errors)

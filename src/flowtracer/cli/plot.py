@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowtracer.cli.console import progress, say_written
+from flowtracer.cli.options import load_traces
 
 if TYPE_CHECKING:
-    pass
+    from flowtracer.trace import Trace
 
 
 def plot(
@@ -25,11 +27,9 @@ def plot(
     Of one trace they show its tokens and steps; of many, means and spread, right and wrong apart where graded.
     """
     from flowtracer.report.figures.plots import FORMATS, write_plots
-    from flowtracer.trace.trace import find_traces, load_trace
 
-    files = [file for path in traces for file in find_traces(path)]
-    loaded = [load_trace(file) for file in files]
-    drawings = [(loaded, out)]
+    files, loaded = zip(*load_traces(traces), strict=True)
+    drawings: list[tuple[Sequence[Trace], Path]] = [(loaded, out)]
     if each and len(loaded) > 1:
         # Steps of a training hold traces of the same names.
         alone = len({file.stem for file in files}) == len(files)

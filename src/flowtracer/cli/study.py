@@ -13,7 +13,7 @@ from flowtracer.cli.console import console, say_written
 from flowtracer.errors import InputError
 
 if TYPE_CHECKING:
-    from flowtracer.study.results import Curve
+    from flowtracer.study.results import RunCurves
     from flowtracer.study.runner import Job
 
 
@@ -46,7 +46,7 @@ def _run(file: Path, jobs: int, work: Path, results: Path) -> list[tuple[Job, Ex
     from flowtracer.study.matrix import read_study
     from flowtracer.study.runner import run_study
 
-    def say(job: Job, curve: Curve) -> None:
+    def say(job: Job, curve: RunCurves) -> None:
         text = f"{job.study.name}: {job.label} seed {job.seed}: held-out {curve['held_out'][-1][1]:.1%}"
         console.print(Text(text), soft_wrap=True)
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from flowtracer.cli.console import console, pairs, progress, say_written
-from flowtracer.cli.options import parse_bytes, parse_layers
-from flowtracer.errors import InputError
+from flowtracer.cli.console import console, pairs, progress, say_written, warn
+from flowtracer.cli.options import READ_AHEAD, parse_bytes, parse_layers, read_ahead
+from flowtracer.folders import lock
 
 if TYPE_CHECKING:
     from flowtracer.trace import Rollout, Skipped
-    from flowtracer.tracing.folder import Summary
+    from flowtracer.tracing.folder import Summary, TraceFolder
     from flowtracer.tracing.tracer import Tracer
 
 LONG_RUN = 200_000
-"""Characters of all responses from which on tracing says first how long it will take."""
+"""Characters of the first responses from which on tracing says first how long it will take."""
+SAMPLE = 64
+"""Rollouts that this is reckoned from."""
 
 
 def trace(
@@ -42,79 +47,100 @@ def trace(
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
 
-    Lines that cannot be read or traced are counted and named; the others go on. Traces that OUT already holds are
-    not computed again, so a run that was interrupted goes on where it stopped.
+    Lines that cannot be read or traced are counted and named; the others go on. What OUT already holds of these very
+    rollouts is not computed again, so a run that was interrupted goes on where it stopped.
     """
-    from flowtracer.checks.masking import with_hub_effects
-    from flowtracer.trace.records import read_rollouts
-    from flowtracer.trace.trace import Skipped, load_trace
+    from flowtracer.model.load import load_model, model_digest
+    from flowtracer.trace.trace import load_trace
     from flowtracer.tracing.folder import TraceFolder
-
-    records = list(read_rollouts(rollouts, limit=limit))
-    if not records:
-        raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
-    options = {"model": model, "layers": layers, "at": at, "dtype": dtype, "effects": effects}
-    folder = TraceFolder(out, {"rollouts": str(rollouts), **options})
-    budget = parse_bytes(memory_budget)
-    with console.status(f"loading {model}"):
-        tracer = _load_tracer(model, layers, at, device, dtype)
-    tracer.memory_budget = budget
-    _announce(tracer, records)
-    held = len(folder.files())
-    started = time.perf_counter()
-    finish = partial(with_hub_effects, tracer.model, hubs=effects, max_tokens=max_tokens) if effects else None
-    with progress("tracing", len(records)) as bar:
-        for outcome in folder.trace(tracer, records, max_tokens=max_tokens, finish=finish):
-            bar.advance(bar.task_ids[0])
-            if isinstance(outcome, Skipped):
-                bar.console.print(
-                    Text(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", style="yellow"), soft_wrap=True
-                )
-    seconds = time.perf_counter() - started
-    summary = folder.summarise()
-    for file in folder.files()[:show]:
-        console.rule(Text(file.stem, style="dim"))
-        console.print(load_trace(file))
-    console.rule()
-    console.print(_summary_table(summary, seconds, summary.traced - held))
-    if html:
-        from flowtracer.report.page.site import read_skipped, write_site
-
-        with console.status("writing pages"):
-            write_site(folder.files(), out, read_skipped(out / "skipped.jsonl"), title=rollouts.name)
-    say_written(out)
-
-
-def _load_tracer(model: str, layers: str | None, at: str, device: str | None, dtype: str | None) -> Any:
-    from flowtracer.model.load import load_model
     from flowtracer.tracing.tracer import Tracer
 
+    first, records = read_ahead(rollouts, limit)
+    budget = parse_bytes(memory_budget)
     chosen = None if layers is None else parse_layers(layers)
-    return Tracer(*load_model(model, device=device, dtype=dtype), layers=chosen, at=at)
+    with lock(out):
+        with console.status(f"loading {model}"):
+            tracer = Tracer(*load_model(model, device=device, dtype=dtype), layers=chosen, at=at, memory_budget=budget)
+        options = {"model": model, "layers": layers, "at": at, "dtype": dtype, "effects": effects}
+        digest = model_digest(model, tracer.model)
+        folder = TraceFolder(out, {"rollouts": str(rollouts), **options}, model=digest)
+        whole = len(first) < READ_AHEAD
+        _announce(tracer, first, whole)
+        started = time.perf_counter()
+        with progress("tracing", len(first) if whole else None) as bar:
+            made = _run(bar, folder, tracer, records, max_tokens, effects)
+        seconds = time.perf_counter() - started
+        summary = folder.summarise()
+        for file in folder.files()[:show]:
+            console.rule(Text(file.stem, style="dim"))
+            console.print(load_trace(file))
+        console.rule()
+        console.print(_summary_table(summary, seconds, made))
+        if html:
+            from flowtracer.report.page.site import read_skipped, write_site
+
+            with console.status("writing pages"):
+                write_site(folder.files(), out, read_skipped(out / "skipped.jsonl"), title=rollouts.name)
+        say_written(out)
 
 
-def _announce(tracer: Tracer, records: Sequence[Rollout | Skipped]) -> None:
-    """Say what a long run will take."""
+def _run(
+    bar: Progress,
+    folder: TraceFolder,
+    tracer: Tracer,
+    records: Iterable[Rollout | Skipped],
+    max_tokens: int,
+    effects: int,
+) -> Counter[str]:
+    """Trace, and name what went wrong; returns how many were held, made, skipped and damaged."""
+    from flowtracer.checks.masking import with_hub_effects
+    from flowtracer.trace.trace import Skipped
+    from flowtracer.tracing.folder import Damaged
+
+    finish = partial(with_hub_effects, tracer.model, hubs=effects, max_tokens=max_tokens) if effects else None
+    made: Counter[str] = Counter()
+    for outcome in folder.trace(tracer, records, max_tokens=max_tokens, finish=finish):
+        if isinstance(outcome, Damaged):
+            made["damaged"] += 1
+            warn(f"damaged {outcome.file.name}: {outcome.message}; traced again", bar.console)
+            continue
+        bar.advance(bar.task_ids[0])
+        if isinstance(outcome, Skipped):
+            made["skipped"] += 1
+            warn(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", bar.console)
+        else:
+            made["held" if outcome.held else "made"] += 1
+    return made
+
+
+def _announce(tracer: Tracer, first: Sequence[Rollout | Skipped], whole: bool) -> None:
+    """Say what a long run will take, going by some of its first rollouts."""
     from flowtracer.trace.trace import Rollout
     from flowtracer.tracing.estimate import estimate
 
-    rollouts = [record for record in records if isinstance(record, Rollout)]
+    rollouts = [record for record in first if isinstance(record, Rollout)]
     if sum(len(rollout.response) for rollout in rollouts) < LONG_RUN:
         return
+    some = rollouts[:: math.ceil(len(rollouts) / SAMPLE)]
+    times = len(rollouts) / len(some)
     with console.status("timing two of them"):
-        ahead = estimate(tracer, rollouts)
-    text = f"{ahead.tokens:,} tokens in {ahead.rollouts} rollouts, the longest of {ahead.longest:,}: about "
-    text += f"{ahead.seconds / 60:.0f} minutes" if ahead.seconds >= 120 else f"{ahead.seconds:.0f} seconds"
-    if ahead.streamed:
-        text += f", more for the {ahead.streamed} that exceed the memory budget and are streamed"
+        ahead = estimate(tracer, some)
+    seconds, streamed = ahead.seconds * times, round(ahead.streamed * times)
+    text = f"{'about ' if times > 1 else ''}{ahead.tokens * times:,.0f} tokens in {'' if whole else 'the first '}"
+    text += f"{ahead.rollouts * times:,.0f} rollouts, the longest of {'some ' if times > 1 else ''}{ahead.longest:,}: "
+    text += f"about {seconds / 60:.0f} minutes" if seconds >= 120 else f"about {seconds:.0f} seconds"
+    if streamed:
+        text += f", more for the {streamed} that exceed the memory budget and are streamed"
     console.print(Text(text, style="dim"), soft_wrap=True)
 
 
-def _summary_table(summary: Summary, seconds: float, fresh: int) -> Table:
+def _summary_table(summary: Summary, seconds: float, outcomes: Mapping[str, int]) -> Table:
+    fresh = outcomes["made"]
     rows = {
         "rollouts": str(summary.rollouts),
         "traced": f"{summary.traced} ({summary.traced / max(summary.rollouts, 1):.0%})",
         **{f"skipped: {reason}": str(count) for reason, count in summary.skipped.items()},
+        **({"damaged": f"{outcomes['damaged']}, traced again"} if outcomes["damaged"] else {}),
         "tokens": f"{summary.tokens:,}",
         "seconds a trace": f"{seconds / fresh:.2f}" if fresh else "all held already",
         "conservation error": f"{summary.largest_conservation_error:.1e} at most",

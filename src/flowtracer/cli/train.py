@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from flowtracer.cli.console import console, progress
-
-if TYPE_CHECKING:
-    pass
 
 TRAINING_COLUMNS = {
     "reward": "reward",
@@ -29,7 +26,8 @@ def train(
 ) -> None:
     """Train with GRPO and per-token credit, as a run file says.
 
-    A run that was interrupted goes on from its last checkpoint. Every logged step is a line of log.jsonl.
+    A run that was interrupted goes on from its last checkpoint, and one that is done says so. Every logged step is a
+    line of log.jsonl.
     """
     from flowtracer.rl.run import LogLine, read_run_file
     from flowtracer.rl.run import train as run_training
@@ -39,9 +37,13 @@ def train(
 
         def on_log(line: LogLine) -> None:
             bar.update(bar.task_ids[0], total=line["max_steps"], completed=line["step"])
-            shown = [f"{label} {line[name]:.3f}" for name, label in TRAINING_COLUMNS.items() if name in line]
-            if shown:
-                bar.console.print(f"step {line['step']:>4}  " + "  ".join(shown), highlight=False, soft_wrap=True)
+            columns = [f"{label} {line[name]:.3f}" for name, label in TRAINING_COLUMNS.items() if name in line]
+            if columns:
+                bar.console.print(f"step {line['step']:>4}  " + "  ".join(columns), highlight=False, soft_wrap=True)
 
-        final = run_training(run, on_log=on_log)
+        def on_say(text: str) -> None:
+            console.print(Text(text), soft_wrap=True)
+
+        final = run_training(run, on_log=on_log, on_say=on_say)
+        bar.update(bar.task_ids[0], visible=bar.tasks[0].total is not None)  # nothing of a run that was done before
     console.print(Text(f"model and log written to {final.parent}", style="dim"), soft_wrap=True)

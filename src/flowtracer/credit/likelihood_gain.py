@@ -11,10 +11,10 @@ r"""Credit by how much likelier a token becomes once the gold answer is known (a
    box, and `A` that reward minus the group's mean, over its deviation plus 1e-4; else `A` is the trainer's.
 
 As in the official code (shengminp/GeneralThinker), whose prompts and prefill `signals/gold.py` uses. `lambda` has no
-published default: 0.5 is our own choice; below 1 no token's advantage changes sign. Ours as well: later tokens still
-count where a loss divides by tokens; the group of step 5 is what of it is on this process; `target="answer"` cuts at
-what opens the response's final answer, for tasks that are not answered in boxes. Without a gold answer `r = 0`, and `A`
-is the trainer's.
+published default: 0.5 is our own choice; below 1 no token's advantage changes sign. Ours as well: a box that never
+closes is none, where the source cuts at it; later tokens still count where a loss divides by tokens; the group of step
+5 is what of it is on this process; `target="answer"` cuts at what opens the response's final answer, for tasks that are
+not answered in boxes. Without a gold answer `r = 0`, and `A` is the trainer's.
 """
 
 from __future__ import annotations

@@ -8,17 +8,17 @@ from flowtracer.evaluation.loading import Suite, load_suite
 from flowtracer.evaluation.pool import GradingPool
 from flowtracer.evaluation.registry import BENCHMARKS
 from flowtracer.evaluation.responses import load_responses
-from flowtracer.evaluation.summary import Result, pass_at, summarise
+from flowtracer.evaluation.summary import BenchmarkResult, pass_at, summarise
 
 __all__ = [
     "BENCHMARKS",
     "Answered",
     "Benchmark",
+    "BenchmarkResult",
     "Draw",
     "EvaluationFolder",
     "Grade",
     "GradingPool",
-    "Result",
     "Suite",
     "by_model",
     "draws_of",

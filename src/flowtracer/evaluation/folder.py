@@ -6,12 +6,15 @@
     out/summary.json           avg@k and pass@k with intervals
 
 A response depends on its problem, its number and the seed, so a run that was killed goes on to the same result, and
-more problems or samples add lines and change none. A line is a rollout too: `flowtracer trace` and `mask` read it.
+more problems or samples add lines and change none. A line's key is a digest of the problem, of the response's number
+(of the response itself where it was made elsewhere), of the options and of the model. Lines whose keys are asked for
+count, in whatever order; others stay and do not. A line is a rollout too: `flowtracer trace` and `mask` read it.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +23,8 @@ from typing import Any
 from flowtracer.evaluation.base import Answered, Grade
 from flowtracer.evaluation.loading import Suite
 from flowtracer.evaluation.pool import GradingPool
-from flowtracer.evaluation.summary import Result, summarise
-from flowtracer.folders import LineFile, as_lines, claim
+from flowtracer.evaluation.summary import BenchmarkResult, summarise
+from flowtracer.folders import LineFile, as_lines, claim, digest, write_atomically
 from flowtracer.model.generate import Reply, Sampling, draw_name, sample
 from flowtracer.tasks import Problem, Task
 from flowtracer.text.answer import Answer, locate_answer
@@ -35,6 +38,8 @@ class Draw:
     problem: Problem
     number: int
     """Among those to its problem, from 0."""
+    given: Reply | None = None
+    """The response, where it was made elsewhere."""
 
 
 Responder = Callable[[Sequence[Draw]], Iterator[Mapping[int, Reply]]]
@@ -58,14 +63,17 @@ class EvaluationFolder:
     Args:
         path: Made if it does not exist.
         options: What the responses depend on; must be what an earlier run in this folder was given.
+        model: What tells the model from another of the same name, such as `model_digest`.
 
     Raises:
         InputError: The folder cannot be written, or holds responses of other options.
+        FormatError: What it was made with cannot be read.
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], *, model: str = "") -> None:
         self.path = path
         claim(path, options)
+        self._options = digest(options, model)
 
     def run(self, suite: Suite, respond: Responder, pool: GradingPool, *, draws: Iterable[Draw]) -> Iterator[int]:
         """Answer and grade what the folder does not hold yet; yields how many responses stand on disk, held ones first.
@@ -75,34 +83,56 @@ class EvaluationFolder:
             respond: Gives the responses.
             pool: Grades them.
             draws: The responses wanted.
+
+        Raises:
+            FormatError: A line of an earlier run that cannot be read, or two of one response.
         """
         file = LineFile(self._file(suite.name))
-        held = {(line["id"], line["sample"]) for line in file.lines()}
-        asked = list(draws)
-        waiting = [draw for draw in asked if (draw.problem.id, draw.number) not in held]
+        held = file.by("key")
+        asked = self._keyed(draws)
+        waiting = [(key, draw) for key, draw in asked if key not in held]
         skipped = as_lines(map(asdict, suite.skipped))
-        (self.path / f"{safe_name(suite.name)}.skipped.jsonl").write_text(skipped, encoding="utf-8")
+        write_atomically(self.path / f"{safe_name(suite.name)}.skipped.jsonl", skipped)
         yield len(asked) - len(waiting)
-        for batch in respond(waiting) if waiting else ():
-            answered = [(waiting[place], reply) for place, reply in batch.items()]
+        for batch in respond([draw for _, draw in waiting]) if waiting else ():
+            keys = [waiting[place][0] for place in batch]
+            answered = [(waiting[place][1], reply) for place, reply in batch.items()]
             grades = _grade(suite.task, answered, pool)
-            file.add(_line(suite, draw, reply, grade) for (draw, reply), grade in zip(answered, grades, strict=True))
+            file.add(
+                {"key": key, **_line(suite, draw, reply, grade)}
+                for key, (draw, reply), grade in zip(keys, answered, grades, strict=True)
+            )
             yield len(answered)
 
     def result(
         self, suite: Suite, draws: Iterable[Draw], labels: Mapping[tuple[str, int], bool] | None = None
-    ) -> Result:
+    ) -> BenchmarkResult:
         """What the folder says about these responses."""
-        lines = {(line["id"], line["sample"]): line for line in LineFile(self._file(suite.name)).lines()}
-        known = labels or {}
-        keys = [(draw.problem.id, draw.number) for draw in draws]
-        wanted = [{**lines[key], "label": known.get(key)} for key in keys if key in lines]
+        lines, known = LineFile(self._file(suite.name)).by("key"), labels or {}
+        wanted = [
+            {**lines[key], "label": known.get((draw.problem.id, draw.number))}
+            for key, draw in self._keyed(draws)
+            if key in lines
+        ]
         return summarise(suite.name, wanted, [item.reason for item in suite.skipped])
 
-    def write_summary(self, results: Sequence[Result]) -> None:
+    def write_summary(self, results: Sequence[BenchmarkResult]) -> None:
         """Write the table as data."""
         content = [asdict(result) for result in results]
-        (self.path / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")
+
+    def _keyed(self, draws: Iterable[Draw]) -> list[tuple[str, Draw]]:
+        """Draws with their keys; equal responses made elsewhere are told apart by counting."""
+        seen: Counter[str] = Counter()
+        keyed = []
+        for draw in draws:
+            problem = draw.problem
+            facts = {name: value for name, value in problem.facts.items() if name != "source"}  # a place in a file
+            says = draw.number if draw.given is None else asdict(draw.given)
+            key = digest(self._options, problem.id, problem.prompt, problem.gold, facts, says)
+            keyed.append((digest(key, seen[key]), draw))
+            seen[key] += 1
+        return keyed
 
     def _file(self, suite: str) -> Path:
         return self.path / f"{safe_name(suite)}.jsonl"

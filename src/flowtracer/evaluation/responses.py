@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import InputError
-from flowtracer.evaluation.folder import Draw, Responder
+from flowtracer.evaluation.folder import Draw
 from flowtracer.evaluation.grading import RULES, read_gold
 from flowtracer.evaluation.loading import Suite
 from flowtracer.model.generate import Reply
@@ -34,18 +34,14 @@ class Responses:
 
     suite: Suite
     draws: Sequence[Draw]
-    replies: Mapping[tuple[str, int], Reply]
     labels: Mapping[tuple[str, int], bool]
 
-    def responder(self, *, batch_size: int = 64) -> Responder:
-        """The replies, some at a time so that grades are on disk soon."""
 
-        def respond(draws: Sequence[Draw]) -> Iterator[Mapping[int, Reply]]:
-            for start in range(0, len(draws), batch_size):
-                places = range(start, min(start + batch_size, len(draws)))
-                yield {place: self.replies[draws[place].problem.id, draws[place].number] for place in places}
-
-        return respond
+def as_given(draws: Sequence[Draw], *, batch_size: int = 64) -> Iterator[Mapping[int, Reply]]:
+    """A responder of what draws were given, some at a time so that grades are on disk soon."""
+    given = [(place, draw.given) for place, draw in enumerate(draws) if draw.given is not None]
+    for start in range(0, len(given), batch_size):
+        yield dict(given[start : start + batch_size])
 
 
 def load_responses(path: Path, *, name: str, rule: str | None = None, limit: int | None = None) -> Responses:
@@ -64,7 +60,6 @@ def load_responses(path: Path, *, name: str, rule: str | None = None, limit: int
     problems: dict[str, Problem] = {}
     counts: Counter[str] = Counter()
     draws: list[Draw] = []
-    replies: dict[tuple[str, int], Reply] = {}
     labels: dict[tuple[str, int], bool] = {}
     skipped: list[Skipped] = []
     for record in _posed(read_rollouts(path, limit=limit), name, rule):
@@ -73,18 +68,16 @@ def load_responses(path: Path, *, name: str, rule: str | None = None, limit: int
             continue
         problem, rollout = record
         problem = problems.setdefault(problem.id, problem)
-        draw = Draw(problem=problem, number=counts[problem.id])
+        draw = Draw(problem=problem, number=counts[problem.id], given=_reply(rollout))
         counts[problem.id] += 1
-        key = (problem.id, draw.number)
         draws.append(draw)
-        replies[key] = _reply(rollout)
         if (label := _label(rollout.metadata)) is not None:
-            labels[key] = label
+            labels[problem.id, draw.number] = label
     if not draws:
         first = f"; the first: {skipped[0].message}" if skipped else ""
         raise InputError(f"expected responses with gold answers in {str(path)!r}, got none{first}")
     suite = Suite(name=name, problems=list(problems.values()), skipped=skipped)
-    return Responses(suite=suite, draws=draws, replies=replies, labels=labels)
+    return Responses(suite=suite, draws=draws, labels=labels)
 
 
 def _posed(

@@ -34,7 +34,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class BenchmarkResult:
     """One benchmark."""
 
     benchmark: str
@@ -58,7 +58,7 @@ class Result:
     agreement: Agreement | None = None
 
 
-def summarise(benchmark: str, lines: Sequence[Mapping[str, Any]], skipped: Sequence[str] = ()) -> Result:
+def summarise(benchmark: str, lines: Sequence[Mapping[str, Any]], skipped: Sequence[str] = ()) -> BenchmarkResult:
     """The result of one benchmark.
 
     Args:
@@ -77,7 +77,7 @@ def summarise(benchmark: str, lines: Sequence[Mapping[str, Any]], skipped: Seque
     graded = list(by_problem.values())
     samples = min(map(len, graded))
     lengths = [line["tokens"] for line in lines if line["tokens"] is not None]
-    return Result(
+    return BenchmarkResult(
         benchmark=benchmark,
         problems=len(graded),
         samples=samples,

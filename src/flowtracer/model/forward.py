@@ -37,6 +37,11 @@ def cache_argument(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
+def context_length(model: Any) -> int | None:
+    """The most tokens that the model has positions for; None where it does not say."""
+    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
 def device_of(model: Any) -> torch.device:
     """Where the model takes its input."""
     return model.get_input_embeddings().weight.device

@@ -8,13 +8,14 @@ of a run can be made again alone. Temperature 0 is greedy decoding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from flowtracer.errors import InputError
+from flowtracer.text.encoding import Messages, encode_prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +70,18 @@ def draw_name(problem: str, number: int) -> str:
 def sample(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[Sequence[Mapping[str, str]]],
+    prompts: Sequence[str | Messages],
     names: Sequence[str],
     *,
     sampling: Sampling,
     batch_size: int,
 ) -> Iterator[dict[int, Reply]]:
-    """Responses to chat prompts, batch by batch, by their places.
+    """Responses to prompts, batch by batch, by their places.
 
     Args:
         model: A causal language model; its mode and the global random state are left as they were.
-        tokenizer: Its tokenizer, with a chat template.
-        prompts: Chat messages.
+        tokenizer: Its tokenizer.
+        prompts: Chat messages, or text that is used as it is.
         names: With the seed, what a response is drawn from: equal names give equal random numbers.
         sampling: How responses are drawn.
         batch_size: Prompts at a time.
@@ -88,18 +89,15 @@ def sample(
     A prompt that leaves fewer than `max_new_tokens` of the model's positions gets as many tokens as there is room for.
 
     Raises:
-        InputError: The tokenizer has no chat template, or no token to end or to pad with.
+        InputError: Messages, and a tokenizer without a chat template; or no token to end or to pad with.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        raise InputError("expected a tokenizer with a chat template, got none; evaluate an instruction-tuned model")
+    from flowtracer.model.forward import context_length
+
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if pad is None:
         raise InputError("expected a tokenizer with a token to pad with or to end with, got neither; set pad_token")
-    texts = [
-        tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True) for prompt in prompts
-    ]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    positions = getattr(model.config, "max_position_embeddings", None) or float("inf")
+    positions = context_length(model) or float("inf")
     waiting = []
     for row, (ids, name) in enumerate(zip(encoded, names, strict=True)):
         room = int(min(sampling.max_new_tokens, positions - len(ids)))

@@ -40,12 +40,12 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
 
     if dtype not in (None, "float32", "bfloat16", "float16"):
         raise InputError(f"expected dtype float32, bfloat16 or float16, got {dtype!r}")
-    gguf = _smollm2_file() if name_or_path == SMOLLM2 else Path(name_or_path)
-    if gguf.suffix == ".gguf":
-        model, tokenizer = _load_gguf(gguf)
+    place = _place(name_or_path)
+    if place.suffix == ".gguf":
+        model, tokenizer = _load_gguf(place)
         model = model if dtype is None else model.to(getattr(torch, dtype))
     else:
-        model, tokenizer = _load_pretrained(str(_NANO_FOLDER) if name_or_path == NANO else name_or_path, dtype)
+        model, tokenizer = _load_pretrained(str(place) if name_or_path == NANO else name_or_path, dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.to(device).eval(), tokenizer
 
@@ -53,20 +53,23 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
 def model_digest(name_or_path: str, model: Any) -> str:
     """What tells a model from another of the same name, such as what was trained into its folder since.
 
-    Of a folder or a file: its content; of a file above 64 MiB, its size and when it was written. Of a hub id: the commit.
+    Of a hub id: its commit. Of a folder or a file: its content; of files above 64 MiB, their size and date alone.
 
     Args:
         name_or_path: As given to `load_model`.
         model: What that returned.
     """
-    if name_or_path == SMOLLM2:
-        path = _smollm2_file()
-    else:
-        path = _NANO_FOLDER if name_or_path == NANO else Path(name_or_path)
+    path = _place(name_or_path)
     if not path.exists():
         return digest(name_or_path, getattr(model.config, "_commit_hash", None))
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     return digest([[file.name, _state(file)] for file in files if not file.name.startswith(".")])
+
+
+def _place(name_or_path: str) -> Path:
+    if name_or_path == SMOLLM2:
+        return _smollm2_file()
+    return _NANO_FOLDER if name_or_path == NANO else Path(name_or_path)
 
 
 def _state(file: Path) -> str | list[int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flowtracer.trace.compare import hub_dict, identity, step_of
+from flowtracer.trace.measures import hub_dict, identity, step_of
 from flowtracer.trace.trace import Trace, printable
 
 _STEP_LENGTH = 72
@@ -64,10 +64,10 @@ def explain(trace: Trace, *, hubs: int = 8, paths: int = 5) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-Row = Sequence[str]
+Cells = Sequence[str]
 
 
-def _hub_rows(hubs: Iterable[dict[str, Any]]) -> list[Row]:
+def _hub_rows(hubs: Iterable[dict[str, Any]]) -> list[Cells]:
     hubs = list(hubs)
     measured = any(hub["effect"] is not None for hub in hubs)
     header = ("flow", "token", "word", "step", "fan-in", "fan-out", *["hidden, log p"] * measured, "kind")
@@ -89,7 +89,7 @@ def _hub_rows(hubs: Iterable[dict[str, Any]]) -> list[Row]:
     ]
 
 
-def _step_rows(steps: Iterable[dict[str, Any]]) -> list[Row]:
+def _step_rows(steps: Iterable[dict[str, Any]]) -> list[Cells]:
     def shortened(text: str) -> str:
         folded = printable(" ".join(text.split()))
         return folded if len(folded) <= _STEP_LENGTH else folded[: _STEP_LENGTH - 1] + "…"
@@ -103,7 +103,7 @@ def _step_rows(steps: Iterable[dict[str, Any]]) -> list[Row]:
     ]
 
 
-def _columns(rows: list[Row]) -> list[str]:
+def _columns(rows: list[Cells]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

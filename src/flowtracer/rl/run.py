@@ -9,6 +9,7 @@
 
     [credit]
     name = "flow"              # any of flowtracer.CREDITS
+    generation_bytes = "4GiB"  # what may be kept of a generation, so that credit needs no forward of its own
 
     [credit.options]           # the strategy's own
     gamma = 1.5
@@ -24,25 +25,35 @@
     [traces]                   # a few fixed prompts as training goes, in output_dir/traces
     every = 10
 
-A run that was interrupted goes on from its last checkpoint when it is started again. Every logged step is also a line
-of `log.jsonl` in the output folder.
+Every logged step is also a line of `log.jsonl` in the output folder. Started again,
+
+1. a run that is done says so;
+2. one that was interrupted goes on from its last whole checkpoint, and what its log says of later steps goes;
+3. an edited file is refused, with old and new values, where the edit would make another run of it. What only says how
+   long a run goes on, and how often it saves, logs, evaluates and keeps traces, may change (`FREE`).
+
+One process at a time works in a folder, or the processes of one distributed run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
 from flowtracer.errors import InputError
 from flowtracer.evaluation.accuracy import accuracy, judge, respond
-from flowtracer.model.load import load_model
+from flowtracer.folders import LineFile, claim, lock, write_atomically
+from flowtracer.model.load import load_model, model_digest
+from flowtracer.rl.checkpoints import newest_whole, set_aside, steps_of
+from flowtracer.signals.generated import GENERATION_BYTES
 from flowtracer.tasks import Problem, Task, make_task, reward
 
 if sys.version_info >= (3, 11):
@@ -77,6 +88,8 @@ class CreditSection(Section):
     name: str = "flow"
     options: dict[str, Any] = {}
     normalise: bool = False
+    generation_bytes: ByteSize = ByteSize(GENERATION_BYTES)
+    """What may be kept of one generation, so that credit needs no forward of its own: a number, or "4GiB"."""
 
 
 class EvaluationSection(Section):
@@ -135,71 +148,120 @@ def read_sections(path: str | Path, kind: type[SectionT]) -> SectionT:
 
 LogLine = dict[str, Any]
 
+FREE = frozenset(
+    {
+        *("traces", "evaluation.every", "credit.generation_bytes"),
+        *("grpo.max_steps", "grpo.num_train_epochs"),
+        *("grpo.save_strategy", "grpo.save_steps", "grpo.save_total_limit"),
+        *("grpo.logging_strategy", "grpo.logging_steps", "grpo.logging_first_step", "grpo.log_completions"),
+        *("grpo.report_to", "grpo.run_name", "grpo.disable_tqdm"),
+    }
+)
+"""Options of a run file that may change before a run goes on. With more steps the learning rate follows the schedule of
+the new length from there on."""
 
-def train(run: RunFile, *, on_log: Callable[[LogLine], None] | None = None) -> Path:
-    """Run GRPO with per-token credit, from the last checkpoint if there is one; returns the final model's folder.
+_FINISHED = "finished.json"
+"""In the output folder of a run that is done: the options that it was done with."""
+
+
+class _NothingLeft(Exception):
+    """The checkpoint stands at the last step; a trainer that goes on from there would take one more."""
+
+
+def train(
+    run: RunFile,
+    *,
+    on_log: Callable[[LogLine], None] | None = None,
+    on_say: Callable[[str], None] | None = None,
+    wait: bool = False,
+) -> Path:
+    """Run GRPO with per-token credit, from the last whole checkpoint if there is one; returns the final model's folder.
 
     Args:
         run: What to train on what.
         on_log: Called with every logged step.
+        on_say: Called with a sentence where a run is done already, goes on, or finds a checkpoint damaged.
+        wait: Until another process in the output folder is done, instead of refusing.
 
     Raises:
-        InputError: An option that does not exist, or an output folder that cannot be written.
+        InputError: An option that does not exist, an output folder that cannot be written, or one that another process
+            or a run of other options holds.
     """
+    arguments = training_arguments(run)
+    alone = lock(run.output_dir, wait=wait) if arguments.process_index == 0 else contextlib.nullcontext()
+    with alone:
+        return _train(run, arguments, on_log or (lambda line: None), on_say or (lambda text: None))
+
+
+def _train(run: RunFile, arguments: Any, on_log: Callable[[LogLine], None], say: Callable[[str], None]) -> Path:
+    out, final = run.output_dir, run.output_dir / "final"
+    mark, log = out / _FINISHED, LineFile(out / "log.jsonl")
+    options = _flat(run.model_dump(mode="json", exclude={"output_dir"}))
+    done = mark.exists()
+    if done and json.loads(mark.read_text(encoding="utf-8")) == options:
+        say(f"done before, nothing is left to do: {final}")
+        return final
+    task = make_task(run.task.name, run.task.options)
+    problems = task.problems("train", run.task.problems)
+    model, tokenizer = load_model(run.model, dtype=run.dtype)
+    trainer = _trainer(run, arguments, task, problems, model, tokenizer)
+    checkpoint, broken = newest_whole(out)
+    if arguments.process_index == 0:
+        kept = {name: value for name, value in options.items() if name not in FREE}
+        claim(out, kept | {"model_files": model_digest(run.model, model)})
+        if done and checkpoint is None:
+            raise InputError(
+                f"expected a checkpoint to go on from in {str(out)!r}, got a run that is done and kept none; choose "
+                "another folder, or empty this one"
+            )
+        set_aside(broken, say)
+        log.keep(lambda line: line["step"] <= steps_of(checkpoint) if checkpoint else False)
+    if checkpoint is not None:
+        say(f"going on from step {steps_of(checkpoint)}")
+    trainer.add_callback(_beginning(mark))
+    trainer.add_callback(_log_callback(log, on_log))
+    if run.evaluation.problems:
+        trainer.add_callback(_evaluation_callback(trainer, run.evaluation, task))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except _NothingLeft:
+        say(f"done before, after {trainer.state.global_step} steps of {trainer.state.max_steps}")
+        done = done and final.is_dir()
+    else:
+        done = False
+    if not done:
+        trainer.save_model(str(final))
+    if arguments.process_index == 0:
+        write_atomically(mark, json.dumps(options, indent=2) + "\n")
+    return final
+
+
+def _trainer(run: RunFile, arguments: Any, task: Task, problems: Sequence[Problem], model: Any, tokenizer: Any) -> Any:
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
     from flowtracer.rl.trl_trainer import FlowGRPOTrainer
 
-    task = make_task(run.task.name, run.task.options)
-    arguments = training_arguments(run)
-    problems = task.problems("train", run.task.problems)
-    checkpoint = last_checkpoint(run.output_dir)
-    done = checkpoint is not None and _steps(checkpoint) >= arguments.max_steps > 0
-    model, tokenizer = load_model(str(checkpoint) if done else run.model, dtype=run.dtype)
-    final = run.output_dir / "final"
-    if done:  # a trainer that goes on from its last step would take one more
-        model.save_pretrained(final)
-        tokenizer.save_pretrained(final)
-        return final
-    try:
-        run.output_dir.mkdir(parents=True, exist_ok=True)
-        log_file = _open_log(run.output_dir / "log.jsonl")
-    except OSError as error:
-        raise InputError(f"expected an output_dir that can be written, got {str(run.output_dir)!r}: {error}") from error
-    with log_file:
-        trainer = FlowGRPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            args=arguments,
-            train_dataset=Dataset.from_list([problem.row() for problem in problems]),
-            reward_funcs=[reward_function(task, problems, run.task.format_reward)],
-            callbacks=[_log_callback(log_file, on_log)],
-        )
-        if run.evaluation.problems:
-            trainer.add_callback(_evaluation_callback(trainer, run.evaluation, task))
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    trainer.save_model(str(final))
-    return final
+    trainer = FlowGRPOTrainer(
+        model=model,
+        processing_class=tokenizer,
+        args=arguments,
+        train_dataset=Dataset.from_list([problem.row() for problem in problems]),
+        reward_funcs=[reward_function(task, problems, run.task.format_reward)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
-def _open_log(file: Path) -> TextIO:
-    """Open for appending, without the half line that a kill may have left."""
-    text = file.read_bytes() if file.exists() else b""
-    if not text.endswith(b"\n"):
-        file.write_bytes(text[: text.rfind(b"\n") + 1])
-    return file.open("a", encoding="utf-8")
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that was written to its end: the trainer's state comes last."""
-    written = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
-    return max(written, key=_steps, default=None)
-
-
-def _steps(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their names in a run file, such as `credit.name`; traces as a whole."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value and name != "traces":
+            flat |= {f"{name}.{inner}": found for inner, found in _flat(value).items()}
+        elif value != {}:
+            flat[name] = value
+    return flat
 
 
 def training_arguments(run: RunFile) -> Any:
@@ -226,6 +288,7 @@ def training_arguments(run: RunFile) -> Any:
         credit=run.credit.name,
         credit_options=run.credit.options,
         credit_normalise=run.credit.normalise,
+        credit_generation_bytes=int(run.credit.generation_bytes),
         trace_steps=run.traces.every,
         trace_prompts=run.traces.prompts,
     )
@@ -289,24 +352,39 @@ def _evaluation_callback(trainer: Any, section: EvaluationSection, task: Task) -
     return EvaluationCallback()
 
 
-def _log_callback(file: Any, on_log: Callable[[LogLine], None] | None) -> Any:
+def _beginning(mark: Path) -> Any:
+    from transformers import TrainerCallback
+
+    class Beginning(TrainerCallback):
+        """Ends a run that has no step left before it takes one, and takes the mark of an older end away."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step >= state.max_steps:
+                raise _NothingLeft
+            if state.is_world_process_zero:
+                mark.unlink(missing_ok=True)
+
+    return Beginning()
+
+
+def _log_callback(log: LineFile, on_log: Callable[[LogLine], None]) -> Any:
     from transformers import TrainerCallback
 
     class LogCallback(TrainerCallback):
-        """Writes every logged step as a line of JSON."""
+        """Writes every logged step as a line of JSON, on the first process alone."""
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
         ) -> None:
+            if not state.is_world_process_zero:
+                return
             line = {
                 "step": state.global_step,
                 "max_steps": state.max_steps,
                 "time": time.time(),
                 **(logs or {}),
             }
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            if on_log is not None:
-                on_log(line)
+            log.add([line])
+            on_log(line)
 
     return LogCallback()

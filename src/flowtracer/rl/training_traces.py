@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
+from flowtracer.credit import token_factors
 from flowtracer.errors import TraceError
 from flowtracer.model.forward import evaluating
 from flowtracer.shapes import Bool, Float, Int
@@ -232,8 +233,7 @@ def _trained_on(step: int, batch: TrainedBatch, row: int, prompt_length: int) ->
     counted = batch.counted_BR[row]
     advantage = batch.advantages_B[row]
     token_advantages = batch.advantages_BR[row].masked_fill(~counted, 0)
-    # Without an advantage the product says nothing of the factor, and none had an effect.
-    factors = (token_advantages / advantage if advantage != 0 else torch.ones_like(token_advantages)) * counted
+    factors = token_factors(token_advantages[None], advantage[None])[0] * counted
 
     def whole(values_R: Tensor) -> np.ndarray:
         return np.pad(values_R[inside].float().cpu().numpy(), (prompt_length, 0))

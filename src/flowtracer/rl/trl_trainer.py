@@ -33,6 +33,7 @@ from flowtracer.credit import Credit, Readings, Signals, make_credit, reads_of
 from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted, normalised
+from flowtracer.rl.images import refuse_image_columns, refuse_images
 from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
@@ -115,7 +116,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             name = model if isinstance(model, str) else model.config._name_or_path
             args = FlowGRPOConfig(f"{name.split('/')[-1]}-GRPO")
         _refuse_options(args)
-        _refuse_image_columns(train_dataset)
+        refuse_image_columns(train_dataset)
         super().__init__(model, reward_funcs, args, train_dataset, *others, **named)
         options = cast("dict[str, Any] | None", self.args.credit_options)  # TRL has parsed what came as a string
         self.credit = credit or make_credit(self.args.credit, options)
@@ -139,13 +140,13 @@ class FlowGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:  # nothing is learned
             return super()._generate_and_score_completions(inputs)
-        _refuse_images(inputs)
+        refuse_images(inputs)
         heard = self._overheard = Overheard(hears_generation=not self._rides)
         try:
             out = super()._generate_and_score_completions(inputs)
         finally:
             self._overheard = None
-        _refuse_images([out])  # a tool may have shown one
+        refuse_images([out])  # a tool may have shown one
         self._rides = heard.ride is not None
         if not self._probed:
             refuse_blind_loss(self, out)
@@ -369,26 +370,6 @@ def _refuse_options(args: Any) -> None:
     refuse_sequence_ratio(args.importance_sampling_level, args.loss_type)
     if args.credit_generation_bytes < 0:
         raise InputError(f"expected credit_generation_bytes of at least 0, got {args.credit_generation_bytes}")
-
-
-_NO_IMAGES = "expected prompts in text, got images{where}: flow over image tokens is not traced; leave them out"
-
-
-def _refuse_image_columns(dataset: Any) -> None:
-    """Raise where a data set names a column of images, before anything is loaded."""
-    columns = {"image", "images"} & set(getattr(dataset, "column_names", None) or ())
-    if columns:
-        raise InputError(_NO_IMAGES.format(where=f" in the column {', '.join(sorted(columns))}"))
-
-
-def _refuse_images(rows: list[dict[str, Any]]) -> None:
-    """Raise where a row holds an image, or TRL's batch what a processor made of one."""
-    for row in rows:
-        prompt = row.get("prompt")
-        parts = [message.get("content") for message in prompt] if isinstance(prompt, list) else []
-        kinds = {part.get("type") for content in parts if isinstance(content, list) for part in content}
-        if row.get("image") is not None or row.get("images") or "pixel_values" in row or kinds & {"image", "video"}:
-            raise InputError(_NO_IMAGES.format(where=""))
 
 
 def _text_or_none(value: Any) -> str | None:

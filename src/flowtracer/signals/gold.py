@@ -27,7 +27,7 @@ from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.signals.logits import token_logits
 from flowtracer.signals.sampled import Prompt, Sampled
-from flowtracer.text.encoding import without_end
+from flowtracer.text.encoding import encode_prompt, without_end
 
 ASKING = r"Please reason step by step, and put your final answer within \boxed{}."
 """How the source asks; it gives way to `GIVING` where a prompt ends in it."""
@@ -56,24 +56,6 @@ def reveal(prompt: Prompt, gold: str) -> tuple[Prompt, str]:
         raise InputError("expected a user message of text to reveal the gold answer in, got none")
     told["content"] = f"{told['content'].removesuffix(ASKING).rstrip()}\n{GIVING}"
     return messages, opening
-
-
-def encode_prompt(
-    tokenizer: Any, prompt: Prompt, template_options: Mapping[str, Any] | None = None, *, opening: str = ""
-) -> list[int]:
-    """Token ids of a prompt as a trainer would send it, and of what the response is made to begin with."""
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt + opening)["input_ids"])
-    messages = [dict(message) for message in prompt]
-    continues = messages[-1]["role"] == "assistant"
-    text = tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=not continues,
-        continue_final_message=continues,
-        **(template_options or {}),
-    )
-    return list(tokenizer(text + opening, add_special_tokens=False)["input_ids"])
 
 
 def read_gain(
@@ -207,7 +189,7 @@ def _score_packed(reader: LogitReader, batch: Sequence[_Asked]) -> list[Tensor]:
         target_BT,
     )
     parts = log_probs_N.split([len(asked.ends) * len(asked.gold) for asked in batch])
-    return [part_N.view(len(asked.ends), -1).sum(-1) for part_N, asked in zip(parts, batch, strict=True)]
+    return [part_N.view(len(asked.ends), len(asked.gold)).sum(-1) for part_N, asked in zip(parts, batch, strict=True)]
 
 
 def _score_singly(reader: LogitReader, asked: _Asked, size: int) -> Tensor:
@@ -224,7 +206,7 @@ def _score_singly(reader: LogitReader, asked: _Asked, size: int) -> Tensor:
             target_BT[row, len(ids) - len(asked.gold) : len(ids)] = True
         inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
         log_probs_N = _log_probs(reader, inputs, target_BT.roll(-1, 1).nonzero(), target_BT)
-        scores.append(log_probs_N.view(len(rows), -1).sum(-1))
+        scores.append(log_probs_N.view(len(rows), len(asked.gold)).sum(-1))
     return torch.cat(scores)
 
 
@@ -234,7 +216,7 @@ def _before(batch: Sequence[_Asked], target_BT: Bool[Tensor, "B T"]) -> Int[Tens
     place = 0
     for row, asked in enumerate(batch):
         for end in asked.ends:
-            if not asked.cue:  # then it is the prefix's last token that predicts the gold answer's first
+            if asked.gold and not asked.cue:  # then the prefix's last token predicts the gold answer's first
                 before_N2[place] = torch.tensor([row, end - 1])
             place += len(asked.gold)
     return before_N2
@@ -260,14 +242,20 @@ def _triangle(n: int) -> Bool[Tensor, "N N"]:
     return torch.ones(n, n, dtype=torch.bool).tril()
 
 
+def _takes_masks(model: Any) -> bool:
+    """Whether a model says of itself that a mask and positions are all that its tokens know of their place."""
+    config = model.config.get_text_config(decoder=True)
+    kinds = getattr(config, "layer_types", None)
+    whole = set(kinds) == {"full_attention"} if kinds else getattr(config, "sliding_window", None) is None
+    stateful = getattr(model, "_is_stateful", False) or getattr(config, "alibi", False)
+    backend = getattr(config, "_attn_implementation", None) in ("eager", "sdpa")
+    positions = "position_ids" in inspect.signature(model.get_decoder().forward).parameters
+    return whole and backend and positions and not stateful
+
+
 def packs_truly(reader: LogitReader) -> bool:
     """Whether the model scores prefixes in one packed forward as it does one by one, seen on a few tokens."""
-    config = reader.model.config.get_text_config(decoder=True)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windows = getattr(config, "layer_types", None) is None and getattr(config, "sliding_window", None) is not None
-    backend = getattr(config, "_attn_implementation", None)
-    positions = "position_ids" in inspect.signature(reader.model.get_decoder().forward).parameters
-    if kinds != {"full_attention"} or windows or backend not in ("eager", "sdpa") or not positions:
+    if not _takes_masks(reader.model):
         return False
     vocabulary = reader.model.get_input_embeddings().num_embeddings
     ids = [n % vocabulary for n in range(8)]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,12 +41,12 @@ class Pending(ABC):
         self.reader = reader
         self.sampled = sampled
         self.ends_B = ends_B
-        self._missing_B = ends_B > 0
+        self.awaited_B = ends_B > 0
 
     @property
     def missing(self) -> Int[Tensor, " N"]:
         """Numbers of the sequences that are still waited for."""
-        return self._missing_B.nonzero().squeeze(-1)
+        return self.awaited_B.nonzero().squeeze(-1)
 
     def rows(self, numbers: Int[Tensor, " N"]) -> Rows:
         """These sequences, as far as their attention is needed; all of them where it is read only to keep step."""
@@ -54,7 +55,7 @@ class Pending(ABC):
     def take(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
         """Score a few sequences, which are then waited for no longer."""
         self.score(few, layers)
-        self._missing_B[few.rows] = False
+        self.awaited_B[few.rows] = False
 
     @abstractmethod
     def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
@@ -65,18 +66,32 @@ class Pending(ABC):
         """What was read before, and this signal."""
 
 
-def run_forwards(pending: Pending, *, rows_per_forward: int, every_rank_alike: bool) -> int:
-    """Read what a signal still waits for; the number of sequences that a forward ran over.
+def run_forwards(waiting: Sequence[Pending], *, rows_per_forward: int, every_rank_alike: bool) -> int:
+    """Read what signals still wait for, those of one reader in the same forwards; the sequences that one ran over.
 
     With `every_rank_alike`, for a model sharded over processes, whole forwards over all sequences, whatever is missing.
     """
-    numbers = None if every_rank_alike else pending.missing
     ran = 0
-    for some in pending.sampled.slices(rows_per_forward, numbers):
-        few = pending.rows(some)
-        pending.take(few, few.attend(pending.reader, stop_early=not every_rank_alike))
-        ran += len(some)
+    for reader in dict.fromkeys(pending.reader for pending in waiting):
+        alike = [pending for pending in waiting if pending.reader is reader]
+        sampled = alike[0].sampled
+        missing_B = torch.stack([pending.ends_B * pending.awaited_B for pending in alike]).amax(0)
+        numbers = None if every_rank_alike else missing_B.nonzero().squeeze(-1)
+        for some in sampled.slices(rows_per_forward, numbers):
+            few = sampled.rows(some, int(missing_B[some].max()) or None)
+            layers = few.attend(reader, stop_early=not every_rank_alike)
+            for pending in alike:
+                _score_some(pending, few, layers)
+        ran = max(ran, len(sampled) if numbers is None else len(numbers))
     return ran
+
+
+def _score_some(pending: Pending, few: Rows, layers: Sequence[LayerAttention]) -> None:
+    """Score those of a few sequences that are waited for, as far as they are."""
+    places = pending.awaited_B[few.rows].nonzero().squeeze(-1)
+    if len(places):
+        own = pending.rows(few.rows[places])
+        pending.take(own, replace(own, rows=places, cut=own.cut - few.cut).part(layers))
 
 
 @contextlib.contextmanager

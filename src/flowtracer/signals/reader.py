@@ -206,10 +206,10 @@ class SignalReader:
             if attention is not None:
                 fill(waiting, attention, rows_at_once=self._size)
         self.lost = self._generation.lost if waiting and not ridden.waiting else None
+        missing = [p for p in waiting if len(p.missing) or (self._alike and not ridden.waiting)]
+        ran = run_forwards(missing, rows_per_forward=self._size, every_rank_alike=self._alike)
+        self.own_forward = max(self.own_forward, ran / len(sampled))
         for pending in waiting:
-            if len(pending.missing) or (self._alike and not ridden.waiting):
-                ran = run_forwards(pending, rows_per_forward=self._size, every_rank_alike=self._alike)
-                self.own_forward = max(self.own_forward, ran / len(sampled))
             readings = pending.add_to(readings)
         if answer is not None and readings.flow is not None:
             misses["no_flow"] = int(answer.answer_BR.any(-1).sum() - readings.flow.traced_B.sum())

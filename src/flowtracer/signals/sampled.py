@@ -58,9 +58,9 @@ class Rows:
 class Sampled:
     """A batch of prompts and responses as token ids."""
 
-    prompt_ids_BP: Int[Tensor, "B L"]
+    prompt_ids_BP: Int[Tensor, "B P"]
     """Padded on the left."""
-    prompt_mask_BP: Int[Tensor, "B L"]
+    prompt_mask_BP: Int[Tensor, "B P"]
     response_ids_BR: Int[Tensor, "B R"]
     """Padded on the right."""
     response_mask_BR: Int[Tensor, "B R"]

@@ -20,7 +20,7 @@ import numpy as np
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.intervals import LEVEL, Interval
 from flowtracer.shapes import Float, ndarray
-from flowtracer.study.results import Curve, Document
+from flowtracer.study.results import Document, RunCurves
 
 try:
     from scipy import stats
@@ -29,7 +29,7 @@ except ImportError as error:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ComparedRun:
     """One run over all seeds; differences are to the baseline, which has none."""
 
     label: str
@@ -50,7 +50,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class StudyComparison:
     """A study's runs side by side."""
 
     study: str
@@ -65,10 +65,10 @@ class Comparison:
     """Held-out problems."""
     machines: Sequence[str]
     dates: Sequence[str]
-    rows: Sequence[Row]
+    runs: Sequence[ComparedRun]
 
 
-def compare_runs(document: Document) -> Comparison:
+def compare_runs(document: Document) -> StudyComparison:
     """Compare the runs of a study's results.
 
     Raises:
@@ -91,17 +91,17 @@ def compare_runs(document: Document) -> Comparison:
     p = {label: paired_p(accuracies[label][:, -1] - base_SN[:, -1]) for label in others}
     corrected = holm(p)
 
-    def row(label: str) -> Row:
+    def compared(label: str) -> ComparedRun:
         found_SN = accuracies[label]
         averages_S, base_averages_S = (_average(values_SN, evaluated_N) for values_SN in (found_SN, base_SN))
-        compared = label in p
-        return Row(
+        other = label in p
+        return ComparedRun(
             label=label,
             accuracies_SN=found_SN,
             final=student_interval(found_SN[:, -1]),
             average=student_interval(averages_S),
-            final_difference=student_interval(found_SN[:, -1] - base_SN[:, -1]) if compared else None,
-            average_difference=student_interval(averages_S - base_averages_S) if compared else None,
+            final_difference=student_interval(found_SN[:, -1] - base_SN[:, -1]) if other else None,
+            average_difference=student_interval(averages_S - base_averages_S) if other else None,
             p=p.get(label),
             p_corrected=corrected.get(label),
             response_tokens=_mean(curves[label], "response_tokens"),
@@ -110,7 +110,7 @@ def compare_runs(document: Document) -> Comparison:
         )
 
     machines = [curve["machine"] for found in curves.values() for curve in found]
-    return Comparison(
+    return StudyComparison(
         study=document["study"],
         baseline=document["baseline"],
         seeds=[int(seed) for seed in shared],
@@ -120,11 +120,11 @@ def compare_runs(document: Document) -> Comparison:
         problems=runs[document["baseline"]]["options"]["evaluation"]["problems"],
         machines=sorted({f"{m['gpu'] or m['processor']}, {m['cores']} cores, torch {m['torch']}" for m in machines}),
         dates=sorted({machine["date"] for machine in machines}),
-        rows=[row(label) for label in runs],
+        runs=[compared(label) for label in runs],
     )
 
 
-def refuse_unequal(study: str, curves: Mapping[str, Sequence[Curve]]) -> None:
+def refuse_unequal(study: str, curves: Mapping[str, Sequence[RunCurves]]) -> None:
     """Raise unless all runs took the same steps over the same share of the problems and were evaluated alike.
 
     Raises:
@@ -174,11 +174,11 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def _column(curve: Curve, name: str) -> list[float]:
+def _column(curve: RunCurves, name: str) -> list[float]:
     return [point[1] for point in curve[name]]
 
 
-def _mean(curves: Sequence[Curve], name: str) -> float:
+def _mean(curves: Sequence[RunCurves], name: str) -> float:
     """Over all logged steps of all seeds."""
     return float(np.mean([value for curve in curves for value in _column(curve, name)]))
 

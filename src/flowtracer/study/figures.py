@@ -10,7 +10,7 @@ import numpy as np
 
 from flowtracer.intervals import Interval
 from flowtracer.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, styled
-from flowtracer.study.differences import Comparison, Row, student_interval
+from flowtracer.study.differences import ComparedRun, StudyComparison, student_interval
 
 # style refuses with a message where matplotlib is missing, and stands above it in the order of imports.
 from matplotlib.axes import Axes  # isort: skip
@@ -21,9 +21,9 @@ _COLOURS = (INK, ORANGE, BLUE, VERMILLION, GREEN, SKY, "#CC79A7")
 _STYLES = [(colour, dash) for dash in ("-", "--", ":") for colour in _COLOURS]
 
 
-def table(comparison: Comparison) -> str:
+def table(comparison: StudyComparison) -> str:
     """The comparison in Markdown."""
-    starts = {round(float(row.accuracies_SN[:, 0].mean()), 4) for row in comparison.rows}
+    starts = {round(float(run.accuracies_SN[:, 0].mean()), 4) for run in comparison.runs}
     lines = [
         f"# {comparison.study}",
         "",
@@ -36,26 +36,26 @@ def table(comparison: Comparison) -> str:
         "| tokens a response | seconds a step | in credit |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in comparison.rows:
+    for run in comparison.runs:
         cells = [
-            row.label,
-            _percent(row.final),
-            "" if row.final_difference is None else _percent(row.final_difference, sign=True),
-            "" if row.p_corrected is None else _number(row.p_corrected),
-            "" if row.average_difference is None else _percent(row.average_difference, sign=True),
-            f"{row.response_tokens:.0f}",
-            f"{row.step_seconds:.2f}",
-            f"{row.credit_seconds / row.step_seconds:.1%}",
+            run.label,
+            _percent(run.final),
+            "" if run.final_difference is None else _percent(run.final_difference, sign=True),
+            "" if run.p_corrected is None else _number(run.p_corrected),
+            "" if run.average_difference is None else _percent(run.average_difference, sign=True),
+            f"{run.response_tokens:.0f}",
+            f"{run.step_seconds:.2f}",
+            f"{run.credit_seconds / run.step_seconds:.1%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     when = " to ".join(dict.fromkeys((comparison.dates[0], comparison.dates[-1])))
     return "\n".join([*lines, "", f"Measured on {'; '.join(comparison.machines)}; {when}."]) + "\n"
 
 
-def plot_comparison(comparison: Comparison) -> Figure:
+def plot_comparison(comparison: StudyComparison) -> Figure:
     """Learning curves on the left, differences to the baseline on the right."""
     with styled():
-        figure = Figure(figsize=(WIDTH, 3.0 + 0.1 * len(comparison.rows)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.0 + 0.1 * len(comparison.runs)), layout="constrained")
         curves, differences = figure.subplots(1, 2, width_ratios=(3, 2))
         _draw_curves(curves, comparison)
         _draw_differences(differences, comparison)
@@ -63,7 +63,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
         return figure
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+def write_comparison(comparison: StudyComparison, folder: Path) -> list[Path]:
     """Write the table and the picture, named after the study."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{comparison.study}.{suffix}" for suffix in ("md", *FORMATS)]
@@ -75,44 +75,44 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     return written
 
 
-def _draw_curves(axes: Axes, comparison: Comparison) -> None:
-    for row, (colour, dash) in zip(comparison.rows, itertools.cycle(_STYLES), strict=False):
-        points = [student_interval(values_S) for values_S in row.accuracies_SN.T]
+def _draw_curves(axes: Axes, comparison: StudyComparison) -> None:
+    for run, (colour, dash) in zip(comparison.runs, itertools.cycle(_STYLES), strict=False):
+        points = [student_interval(values_S) for values_S in run.accuracies_SN.T]
         mean, low, high = (100 * np.array([getattr(p, name) for p in points]) for name in ("mean", "low", "high"))
-        axes.plot(comparison.evaluated_N, mean, dash, color=colour, label=row.label, marker="o", markersize=2.5)
+        axes.plot(comparison.evaluated_N, mean, dash, color=colour, label=run.label, marker="o", markersize=2.5)
         if len(comparison.seeds) > 1:
             axes.fill_between(comparison.evaluated_N, low, high, color=colour, alpha=0.08, linewidth=0)
     axes.set(xlabel="GRPO steps", ylabel="held-out accuracy, greedy (%)")
     axes.set_title(f"{comparison.study}: mean of {_seeds(comparison)}, 95 % interval")
 
 
-def _draw_differences(axes: Axes, comparison: Comparison) -> None:
+def _draw_differences(axes: Axes, comparison: StudyComparison) -> None:
     """Every seed as a dot, the mean with its interval beside them."""
-    base = next(row for row in comparison.rows if row.label == comparison.baseline)
+    base = next(run for run in comparison.runs if run.label == comparison.baseline)
     shown = [
-        (row, style)
-        for row, style in zip(comparison.rows, itertools.cycle(_STYLES), strict=False)
-        if row.final_difference is not None
+        (run, style)
+        for run, style in zip(comparison.runs, itertools.cycle(_STYLES), strict=False)
+        if run.final_difference is not None
     ]
     axes.axvline(0, color=GREY, linewidth=0.6)
-    for place, (row, (colour, _)) in enumerate(shown):
-        _draw_difference(axes, place, row, base, colour)
-    axes.set_yticks(range(len(shown)), [row.label for row, _ in shown])
+    for place, (run, (colour, _)) in enumerate(shown):
+        _draw_difference(axes, place, run, base, colour)
+    axes.set_yticks(range(len(shown)), [run.label for run, _ in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set(xlabel=f"points over {comparison.baseline}")
     axes.set_title("after the last step, by seed")
 
 
-def _draw_difference(axes: Axes, place: int, row: Row, base: Row, colour: str) -> None:
-    dots_S = 100 * (row.accuracies_SN[:, -1] - base.accuracies_SN[:, -1])
+def _draw_difference(axes: Axes, place: int, run: ComparedRun, base: ComparedRun, colour: str) -> None:
+    dots_S = 100 * (run.accuracies_SN[:, -1] - base.accuracies_SN[:, -1])
     axes.plot(dots_S, np.full(len(dots_S), place + 0.18), "o", color=colour, markersize=2.5, alpha=0.6)
-    found = row.final_difference
+    found = run.final_difference
     if found is not None and not math.isnan(found.low):
         axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=1.2)
         axes.plot(100 * found.mean, place, "D", color=colour, markersize=4)
 
 
-def _seeds(comparison: Comparison) -> str:
+def _seeds(comparison: StudyComparison) -> str:
     count = len(comparison.seeds)
     return f"{count} seed{'s' if count > 1 else ''}"
 

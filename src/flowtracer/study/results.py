@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import FormatError, InputError
+from flowtracer.folders import LineFile, refuse_others, write_atomically
 from flowtracer.study.matrix import Study
 
 _CURVES = {
@@ -26,31 +26,36 @@ _CURVES = {
 }
 """Curves that are kept, with what the log calls their values."""
 
-Curve = dict[str, Any]
+_REMEDY = "give the study another name, or delete what was made"
+
+RunCurves = dict[str, Any]
 Document = dict[str, Any]
 
 
-def read_curve(log: Path) -> Curve:
+def read_curve(log: Path) -> RunCurves:
     """What is kept of one run's log.
 
-    Where an interruption repeated lines, the later ones count.
+    Raises:
+        FormatError: It tells of no step.
     """
-    found: dict[str, dict[int, list[float]]] = {name: {} for name in _CURVES}
+    curves: dict[str, list[list[float]]] = {name: [] for name in _CURVES}
     last: dict[str, float] = {}
-    for text in log.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
+    for line in LineFile(log).lines():
         for name, fields in _CURVES.items():
             if fields[0] in line:
-                found[name][line["step"]] = [line[field] for field in fields]
+                curves[name].append([line[field] for field in ("step", *fields)])
         if "num_tokens" in line:
             last = {"steps": line["step"], "epochs": line["epoch"], "tokens": line["num_tokens"]}
-    curves = {name: [[step, *values] for step, values in sorted(points.items())] for name, points in found.items()}
+    if not last:
+        raise FormatError(f"expected a log of training steps in {str(log)!r}, got none")
     return last | curves
 
 
 def options_of(study: Study, label: str) -> dict[str, Any]:
     """What a run depends on, beside its seed."""
-    return study.runs[label].model_dump(mode="json", exclude={"seed", "output_dir", "traces"})
+    return study.runs[label].model_dump(
+        mode="json", exclude={"seed": True, "output_dir": True, "traces": True, "credit": {"generation_bytes": True}}
+    )
 
 
 def load_results(file: Path) -> Document:
@@ -81,24 +86,11 @@ def open_results(file: Path, study: Study) -> Document:
     runs = dict(old["runs"])
     for label in study.runs:
         options = options_of(study, label)
-        refuse_others(runs.get(label, {"options": options})["options"], options, f"{label!r} in {str(file)!r}")
-    kept = {label: runs.pop(label, {"options": options_of(study, label), "seeds": {}}) for label in study.runs}
+        kept = runs.get(label, {"options": options})["options"]
+        refuse_others(kept, options, f"{label!r} in {str(file)!r}", _REMEDY)
+    made = {label: runs.pop(label, {"options": options_of(study, label), "seeds": {}}) for label in study.runs}
     # What the study no longer names stays: results are not thrown away by an edit.
-    return {"study": study.name, "baseline": study.baseline, "runs": kept | runs}
-
-
-def refuse_others(kept: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """Raise unless options are those that something was made with.
-
-    Raises:
-        InputError: Names the sections that differ.
-    """
-    different = sorted(name for name in {*kept, *wanted} if kept.get(name) != wanted.get(name))
-    if different:
-        raise InputError(
-            f"expected the options that {where} was made with, got another {', '.join(different)}; "
-            "give the study another name, or delete what was made"
-        )
+    return {"study": study.name, "baseline": study.baseline, "runs": made | runs}
 
 
 def save_results(file: Path, document: Document) -> None:
@@ -106,6 +98,4 @@ def save_results(file: Path, document: Document) -> None:
     text = json.dumps(document, indent=1)
     text = re.sub(r"\[[^\[\]{}\"]*\]", lambda found: f"[{' '.join(found.group()[1:-1].split())}]", text)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_atomically(file, text + "\n")

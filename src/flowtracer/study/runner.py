@@ -5,28 +5,27 @@
    runs under the seeds that it has done. A run that was interrupted goes on from its last checkpoint.
 3. A run that is done adds its curve to the results; its log and last weights stay in its folder.
 
-Two runs on two cores are faster than one after the other on both, so every process gets one thread. A process that a
-killed runner left behind holds its folder's lock: the next one waits for it and finds its work done.
+Two runs on two cores are faster than one after the other on both, so every process gets one thread. One runner at a
+time works on a study. A run that a killed runner left behind still holds its folder: the next one waits for it and
+finds its work done.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowtracer.folders import claim, lock
 from flowtracer.rl.run import train
 from flowtracer.study.matrix import Study, read_study
-from flowtracer.study.results import Curve, open_results, options_of, read_curve, refuse_others, save_results
+from flowtracer.study.results import RunCurves, open_results, options_of, read_curve, save_results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ def run_study(
     machine: Mapping[str, Any],
     jobs: int = 1,
     launch: Launch | None = None,
-    on_done: Callable[[Job, Curve], None] | None = None,
+    on_done: Callable[[Job, RunCurves], None] | None = None,
 ) -> list[tuple[Job, Exception]]:
     """Run what is missing; returns the runs that failed, the others having gone on.
 
@@ -65,8 +64,21 @@ def run_study(
         on_done: Called with every run that is done, and its curve.
 
     Raises:
-        InputError: Results or folders were made with other options.
+        InputError: Results or folders were made with other options, or another process runs this study.
     """
+    with lock(work / study.name):
+        return _run_missing(study, results, work, machine, jobs, launch or in_own_process, on_done)
+
+
+def _run_missing(
+    study: Study,
+    results: Path,
+    work: Path,
+    machine: Mapping[str, Any],
+    jobs: int,
+    launch: Launch,
+    on_done: Callable[[Job, RunCurves], None] | None,
+) -> list[tuple[Job, Exception]]:
     document = open_results(results, study)
     missing = [
         Job(study=study, label=label, seed=seed, folder=work / study.name / label / f"seed-{seed}")
@@ -76,7 +88,7 @@ def run_study(
     ]
     failed: list[tuple[Job, Exception]] = []
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(launch or in_own_process, job): job for job in missing}
+        futures = {pool.submit(launch, job): job for job in missing}
         for future in as_completed(futures):
             job = futures[future]
             error = future.exception()
@@ -117,27 +129,10 @@ def train_job(job: Job) -> None:
     Raises:
         InputError: The folder holds a run of other options, or an option does not exist.
     """
-    wanted = options_of(job.study, job.label)
-    with _locked(job.folder):
-        kept = job.folder / "options.json"
-        if not kept.exists():
-            kept.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        refuse_others(json.loads(kept.read_text(encoding="utf-8")), wanted, repr(str(job.folder)))
-        # The weights come last, so where they are, the log is whole.
-        if not (job.folder / "final").is_dir():
-            train(job.study.run(job.label, job.seed, job.folder))
-        for checkpoint in job.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the process ends, however it does
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    claim(job.folder.parent, options_of(job.study, job.label))  # the same for all seeds
+    train(job.study.run(job.label, job.seed, job.folder), wait=True)
+    for checkpoint in job.folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
 
 
 if __name__ == "__main__":

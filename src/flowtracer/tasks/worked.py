@@ -11,7 +11,7 @@ from flowtracer.text.span import CharSpan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class WorkedStep:
     """One step of a worked response."""
 
     span: CharSpan  # its characters in the response, up to and with its line break
@@ -23,7 +23,7 @@ class Worked:
     """A response written by a program that knows the problem's structure."""
 
     text: str
-    steps: tuple[Step, ...]  # the labelled ones, in order; what concludes the response is in none
+    steps: tuple[WorkedStep, ...]  # the labelled ones, in order; what concludes the response is in none
 
 
 @runtime_checkable
@@ -49,6 +49,6 @@ def compose(lines: Iterable[tuple[str, bool]], conclusion: str) -> Worked:
     text = ""
     steps = []
     for line, needed in lines:
-        steps.append(Step(span=CharSpan(start=len(text), stop=len(text) + len(line)), needed=needed))
+        steps.append(WorkedStep(span=CharSpan(start=len(text), stop=len(text) + len(line)), needed=needed))
         text += line
     return Worked(text=text + conclusion, steps=tuple(steps))

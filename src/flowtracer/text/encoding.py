@@ -42,8 +42,12 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def prompt_text(tokenizer: Any, prompt: str | Messages) -> tuple[str, bool]:
+def prompt_text(
+    tokenizer: Any, prompt: str | Messages, template_options: Mapping[str, Any] | None = None
+) -> tuple[str, bool]:
     """A prompt as the one text that a model reads, and whether a chat template made it.
+
+    Where the last message is the assistant's, the response goes on with it.
 
     Raises:
         InputError: Messages, and a tokenizer without a chat template.
@@ -54,17 +58,50 @@ def prompt_text(tokenizer: Any, prompt: str | Messages) -> tuple[str, bool]:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             "expected a prompt as text, got chat messages, and the tokenizer has no chat template; "
-            "pass the text that the model was given"
+            "pass the text that the model was given, or take an instruction-tuned model"
         )
     from jinja2 import TemplateError
 
     messages = [dict(message) for message in prompt]
+    continues = bool(messages) and messages[-1].get("role") == "assistant"
+    options = {"add_generation_prompt": not continues, "continue_final_message": continues, **(template_options or {})}
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(messages, tokenize=False, **options)
     except TemplateError as error:
         message = f"expected messages that the model's chat template takes, got {error}; see which roles it allows"
         raise TraceError("bad_messages", message) from error
     return text, True
+
+
+def encode_prompt(
+    tokenizer: Any, prompt: str | Messages, template_options: Mapping[str, Any] | None = None, *, opening: str = ""
+) -> list[int]:
+    """Token ids of a prompt, as a model gets them that is to respond; a template brings its own special tokens.
+
+    With `opening`, also of what the response is made to begin with.
+
+    Raises:
+        InputError: Messages, and a tokenizer without a chat template.
+        TraceError: Messages that the template does not take.
+    """
+    text, templated = prompt_text(tokenizer, prompt, template_options)
+    return list(tokenizer(text + opening, add_special_tokens=not templated)["input_ids"])
+
+
+def encode_rollout(tokenizer: Any, prompt: str | Messages, response: str) -> EncodedText:
+    """Prompt and response as the tokens of one text.
+
+    Raises:
+        InputError: Messages, and a tokenizer without a chat template.
+        TraceError: Messages that the template does not take, or text that is not Unicode.
+    """
+    asked, templated = prompt_text(tokenizer, prompt)
+    if not is_unicode(asked + response):
+        raise TraceError(
+            "invalid_unicode",
+            "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
+        )
+    return encode_text(tokenizer, asked, response, special_tokens=not templated)
 
 
 def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:

@@ -26,6 +26,7 @@ import numpy as np
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float, Int, ndarray
 from flowtracer.trace.backbone import Hub
+from flowtracer.trace.measures import hub_dict, identity, step_of, verdict
 from flowtracer.trace.trace import Trace, printable
 
 LIKENESS = 0.5
@@ -231,38 +232,12 @@ def shared_prefix(a: Trace, b: Trace) -> int:
     return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(a), len(b)))
 
 
-def verdict(trace: Trace) -> str | None:
-    """Whether the rollout was graded "right" or "wrong"; None where it was not graded."""
-    correct = trace.metadata.get("is_correct")
-    return None if correct is None else "right" if correct else "wrong"
-
-
-def identity(trace: Trace) -> dict[str, Any]:
-    """What a trace is called and what became of it."""
-    return {
-        "id": str(trace.metadata.get("id", "")),
-        "tokens": len(trace),
-        "answer": trace.answer_text,
-        "verdict": verdict(trace),
-    }
-
-
-def hub_dict(trace: Trace, hub: Hub) -> dict[str, Any]:
-    """A hub with the word it stands for, ready for JSON."""
-    return {"label": trace.label(hub.token), **asdict(hub)}
-
-
 def _divergence(a: Trace, b: Trace, shared: int) -> Divergence | None:
     if shared == len(a) == len(b):
         return None
     step_a, step_b = (step_of(trace, shared) if shared < len(trace) else None for trace in (a, b))
     label_a, label_b = (trace.label(shared) if shared < len(trace) else None for trace in (a, b))
     return Divergence(token=shared, step_a=step_a, step_b=step_b, label_a=label_a, label_b=label_b)
-
-
-def step_of(trace: Trace, token: int) -> int:
-    """Index of the step that a token stands in."""
-    return next(index for index, span in enumerate(trace.step_spans) if span.start <= token < span.stop)
 
 
 def _match_hubs(

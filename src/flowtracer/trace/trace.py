@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from flowtracer.errors import FormatError, InputError
-from flowtracer.folders import write_atomically
+from flowtracer.folders import digest, write_atomically
 from flowtracer.shapes import Float, Int, ndarray
 from flowtracer.text.span import Span
 from flowtracer.trace import backbone
@@ -47,6 +47,13 @@ class Rollout:
     token_ids: tuple[Sequence[int], Sequence[int]] | None = None
     """Prompt and response as they were sampled, where known: encoding their text again may cut it into other tokens.
     The text is then theirs."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that a trace of it follows from, and so not of its id and metadata."""
+        prompt = self.prompt if isinstance(self.prompt, str) else [dict(message) for message in self.prompt]
+        ids = self.token_ids and [[int(token) for token in part] for part in self.token_ids]
+        return digest(prompt, self.response, self.answer, ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,31 +1,59 @@
 """Many rollouts into one folder, resumable.
 
     out/options.json         what the folder was made with; a later run must agree
-    out/traces/*.safetensors one trace a rollout
+    out/traces/*.safetensors one trace a rollout: <place in the file>-<id>-<key>.safetensors
     out/skipped.jsonl        rollouts that could not be read or traced, and why
     out/tokens.parquet       one row a token, over all traces
     out/summary.json         the numbers of the summary table
 
-Traces are written as soon as they are made and never twice, so a run that was killed goes on where it stopped; the
-table and the summary are rebuilt from the traces at the end.
+1. A trace's key is a digest of what the rollout says, of the options and of the model. A trace that the folder holds
+   under a rollout's key is that rollout's, wherever it stood; it gets its place, id and metadata. A damaged one is
+   named and computed again.
+2. Rollouts are read, encoded and traced a window at a time, so that the first is traced at once and memory does not
+   grow with the file. Traces are written as soon as they are made: a run that was killed goes on where it stopped.
+3. In the end, traces that are of none of the rollouts are set aside as `*.unused`, to come back when asked for.
+4. The table and the summary are rebuilt from the traces.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from flowtracer.folders import as_lines, claim
+from flowtracer.errors import FormatError
+from flowtracer.folders import LineFile, claim, digest, write_atomically
 from flowtracer.trace.records import safe_name
 from flowtracer.trace.table import TokenTableWriter
 from flowtracer.trace.trace import Rollout, Skipped, Trace, load_trace
 from flowtracer.tracing.tracer import Tracer
 
 HUBS_PER_TRACE = 5
+_WINDOW = 256
+"""Rollouts read ahead: enough that those of a forward are of similar length."""
+_KEY = 16
+"""Hexadecimal digits: of ten million traces, two share a key with a probability of 3e-6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A trace that stands on disk."""
+
+    file: Path
+    held: bool
+    """From an earlier run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A file of an earlier run that could not be read, and is gone; its rollout is traced again."""
+
+    file: Path
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,52 +80,62 @@ class TraceFolder:
     Args:
         path: Made if it does not exist.
         options: What the traces depend on; must be what an earlier run in this folder was given.
+        model: What tells the model from another of the same name, such as `model_digest`.
 
     Raises:
         InputError: The folder cannot be written, or holds traces made with other options.
+        FormatError: What it was made with cannot be read.
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, options: Mapping[str, Any], *, model: str = "") -> None:
         self.path = path
         self.traces = path / "traces"
         claim(path, options)
         self.traces.mkdir(exist_ok=True)
+        self._skipped = LineFile(path / "skipped.jsonl")
+        self._options = digest(options, model)
 
     def trace(
         self,
         tracer: Tracer,
-        records: Sequence[Rollout | Skipped],
+        records: Iterable[Rollout | Skipped],
         *,
         max_tokens: int = 4096,
         finish: Callable[[Trace], Trace] | None = None,
-    ) -> Iterator[Skipped | Path]:
+    ) -> Iterator[Traced | Damaged | Skipped]:
         """Trace what the folder does not hold yet; yields each outcome as soon as it stands on disk.
 
         Args:
             tracer: Reads the model.
-            records: In the order of the folder's files.
+            records: Read a few hundred at a time.
             max_tokens: Tokens of one forward, padding included.
             finish: What else to measure of a trace before it is written.
         """
-        skipped: list[Skipped] = []
-        pending: list[tuple[Path, Rollout]] = []
-        for index, record in enumerate(records):
-            if isinstance(record, Skipped):
-                skipped.append(record)
-                yield record
-                continue
-            file = self.traces / f"{index:06d}-{safe_name(record.id)}.safetensors"
-            if file.exists():
-                yield file
-            else:
-                pending.append((file, record))
-        for position, result in tracer.trace_stream([rollout for _, rollout in pending], max_tokens=max_tokens):
-            if isinstance(result, Skipped):
-                skipped.append(result)
-                yield result
-            else:
-                yield _write(finish(result) if finish else result, pending[position][0])
-        (self.path / "skipped.jsonl").write_text(as_lines(map(asdict, skipped)), encoding="utf-8")
+        held = self._held()
+        write_atomically(self._skipped.path, "")
+        numbered = enumerate(records)
+        while window := list(islice(numbered, _WINDOW)):
+            pending: list[tuple[Path, Rollout]] = []
+            for index, record in window:
+                if isinstance(record, Skipped):
+                    yield self._skip(record)
+                    continue
+                key = digest(self._options, record.digest)[:_KEY]
+                file = self.traces / f"{index:07d}-{safe_name(record.id)}-{key}.safetensors"
+                found = _take(held, key, file)
+                outcome = None if found is None else _reuse(found, file, record)
+                if outcome is not None:
+                    yield outcome
+                if not isinstance(outcome, Traced):
+                    pending.append((file, record))
+            for place, result in tracer.trace_stream([rollout for _, rollout in pending], max_tokens=max_tokens):
+                if isinstance(result, Skipped):
+                    yield self._skip(result)
+                else:
+                    yield Traced((finish(result) if finish else result).save(pending[place][0]), held=False)
+        for files in held.values():
+            for file in files:
+                file.rename(file.with_suffix(".unused"))
 
     def files(self) -> list[Path]:
         """Trace files, in the order of their rollouts."""
@@ -105,42 +143,68 @@ class TraceFolder:
 
     def summarise(self) -> Summary:
         """Rebuild the token table and the summary from the traces on disk."""
-        skipped_lines = (self.path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
-        skipped = Counter(json.loads(line)["reason"] for line in skipped_lines)
+        skipped = Counter(line["reason"] for line in self._skipped.lines())
         hubs: Counter[str] = Counter()
-        shares: dict[str, list[float]] = {}
-        tokens, worst, edges = 0, 0.0, []
-        files = self.files()
+        counts: Counter[str] = Counter()
+        shares: defaultdict[str, float] = defaultdict(float)
+        tokens, worst, edges = 0, 0.0, 0.0
         with TokenTableWriter(self.path / "tokens.parquet") as table:
-            for file in files:
+            for file in self.files():
                 trace = load_trace(file)
                 table.write(file.stem, trace)
                 tokens += len(trace)
                 worst = max(worst, trace.conservation_error())
-                edges.append(len(trace.backbone(0.5).edges) / len(trace))
+                edges += len(trace.backbone(0.5).edges) / len(trace)
                 found = [hub.token for hub in trace.hubs(HUBS_PER_TRACE)]
                 hubs.update(sorted({trace.tokens[token] for token in found}))  # ties in a stable order
                 for group in ("all", *_graded(trace)):
-                    shares.setdefault(group, []).append(trace.share_through(found))
+                    counts[group] += 1
+                    shares[group] += trace.share_through(found)
         summary = Summary(
-            rollouts=len(files) + len(skipped_lines),
-            traced=len(files),
+            rollouts=counts["all"] + skipped.total(),
+            traced=counts["all"],
             skipped=dict(skipped.most_common()),
             tokens=tokens,
             largest_conservation_error=worst,
             hub_tokens=hubs.most_common(10),
-            share_through_hubs={group: sum(values) / len(values) for group, values in shares.items()},
-            backbone_edges_per_token=sum(edges) / max(len(edges), 1),
+            share_through_hubs={group: shares[group] / counts[group] for group in shares},
+            backbone_edges_per_token=edges / max(counts["all"], 1),
         )
-        (self.path / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
+        write_atomically(self.path / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
         return summary
 
+    def _held(self) -> dict[str, list[Path]]:
+        """Traces of earlier runs by their keys, those that were set aside last."""
+        held: dict[str, list[Path]] = {}
+        for suffix in ("safetensors", "unused"):
+            for file in sorted(self.traces.glob(f"*.{suffix}")):
+                held.setdefault(file.stem.rpartition("-")[2], []).append(file)
+        return held
 
-def _write(trace: Trace, file: Path) -> Path:
-    """Write under another name first, so that a kill leaves no half trace behind."""
-    partial = file.with_suffix(".partial")
-    trace.save(partial)
-    return partial.replace(file)
+    def _skip(self, skipped: Skipped) -> Skipped:
+        self._skipped.add([asdict(skipped)])
+        return skipped
+
+
+def _take(held: dict[str, list[Path]], key: str, file: Path) -> Path | None:
+    """A trace held under this key, `file` itself if it is one: equal rollouts stand at several places."""
+    files = held.get(key, [])
+    if not files:
+        return None
+    return files.pop(files.index(file) if file in files else 0)
+
+
+def _reuse(found: Path, file: Path, rollout: Rollout) -> Traced | Damaged:
+    """Give a trace its rollout's place, id and metadata."""
+    try:
+        trace = load_trace(found)
+    except FormatError as error:
+        found.unlink()
+        return Damaged(found, str(error))
+    metadata = {"id": rollout.id, **rollout.metadata}
+    if digest(dict(trace.metadata)) != digest(metadata):
+        replace(trace, metadata=metadata).save(found)
+    return Traced(found.rename(file), held=True)
 
 
 def _graded(trace: Trace) -> list[str]:

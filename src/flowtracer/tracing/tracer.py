@@ -27,10 +27,11 @@ from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import EdgeSummary, HeadSummary, PanelSource, Solution, summarise_edges, summarise_heads
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
+from flowtracer.model.forward import context_length
 from flowtracer.model.load import load_model, model_name
 from flowtracer.shapes import ndarray
 from flowtracer.text.answer import Answer, Miss, locate_answer
-from flowtracer.text.encoding import EncodedText, Messages, encode_sampled, encode_text, is_unicode, prompt_text
+from flowtracer.text.encoding import EncodedText, Messages, encode_rollout, encode_sampled
 from flowtracer.text.offsets import tokens_overlapping
 from flowtracer.text.span import CharSpan, Span
 from flowtracer.text.steps import split_steps
@@ -177,7 +178,7 @@ class Tracer:
         if rollout.token_ids is not None:
             text = encode_sampled(self.tokenizer, *rollout.token_ids)
         else:
-            text = self._encode_text(rollout)
+            text = encode_rollout(self.tokenizer, rollout.prompt, rollout.response)
         shift = text.response_start
         found = locate_answer(text.text[shift : text.response_stop], rollout.answer)
         if isinstance(found, Miss):
@@ -199,7 +200,7 @@ class Tracer:
             sink=sink,
             found=found,
         )
-        limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        limit = context_length(self.model)
         if limit is not None and encoded.needed > limit:
             raise TraceError(
                 "too_long",
@@ -207,15 +208,6 @@ class Tracer:
                 "shorten the prompt or the response",
             )
         return encoded
-
-    def _encode_text(self, rollout: Rollout) -> EncodedText:
-        asked, templated = prompt_text(self.tokenizer, rollout.prompt)
-        if not is_unicode(asked + rollout.response):
-            raise TraceError(
-                "invalid_unicode",
-                "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
-            )
-        return encode_text(self.tokenizer, asked, rollout.response, special_tokens=not templated)
 
     def _user_span(self, prompt: str | Messages, text: EncodedText) -> Span:
         if isinstance(prompt, str):

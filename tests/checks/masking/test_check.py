@@ -1,15 +1,14 @@
 """The causal check of a rollout, on a model that has learned to read its answer off one token."""
 
 import json
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from flowtracer.checks.masking import MaskingCheck, MaskingFolder, first_number, same_answer, summarise
+from flowtracer.checks.masking import MaskingCheck, MaskingFolder, summarise
 from flowtracer.credit import Signals
-from flowtracer.errors import InputError, TraceError
+from flowtracer.errors import FormatError, InputError, TraceError
 from flowtracer.trace.trace import Rollout, Skipped
 from tiny import tiny_model, tiny_tokenizer
 
@@ -128,6 +127,42 @@ def test_what_cannot_be_checked_is_named(reader, response, reason):
     assert caught.value.reason == reason
 
 
+def test_a_rollout_beyond_the_models_context_is_named(reader):
+    model, _ = reader
+    check = check_of(reader)
+    room = model.config.max_position_embeddings
+    with pytest.raises(TraceError, match=f"at most {room} tokens") as caught:
+        check.check(Rollout(prompt=PROMPT, response="Add 3. " * room + "\nThe answer is 7."))
+    assert caught.value.reason == "too_long"
+    long = Rollout(prompt=PROMPT, response="Add 3. " * 30_000 + "\nThe answer is 7.")  # 200 KB, at once
+    with pytest.raises(TraceError, match="at most"):
+        check.check(long)
+
+
+def test_strategies_that_read_the_same_share_its_forwards(reader):
+    model, tokenizer = reader
+
+    def forwards(*names):
+        check = MaskingCheck(model, tokenizer, by=names, shares=(0.2,), curves=False)
+        check.check(rollout(5))  # proofs of the capture run once
+        ran = []
+        hook = model.model.layers[0].register_forward_pre_hook(lambda *_: ran.append(1))
+        scores = check._scores(check._prepare(rollout(5)), 0)
+        hook.remove()
+        assert list(scores) == list(names)
+        return len(ran), scores
+
+    attention, alone = forwards("attention")
+    both, shared = forwards("attention", "attention_entropy", "position")
+    assert both == attention == 1
+    assert (shared["attention"] == alone["attention"]).all()
+    assert forwards("local", "global")[0] == forwards("local")[0] == 1
+    mixed, scores = forwards("flow", "attention")
+    assert mixed == 1
+    assert scores["attention"] == pytest.approx(alone["attention"])
+    assert scores["flow"] == pytest.approx(forwards("flow")[1]["flow"], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -147,7 +182,7 @@ def test_bad_options_are_refused(reader, options, message):
 def test_a_killed_run_goes_on_and_ends_the_same(reader, tmp_path):
     records = [rollout(1), Skipped(id="bad", reason="broken_json", message="x"), rollout(2), rollout(3)]
     whole = MaskingFolder(tmp_path / "whole", {"by": "planted"})
-    list(whole.check(check_of(reader), records))
+    outcomes = list(whole.check(check_of(reader), records))
     parts = MaskingFolder(tmp_path / "parts", {"by": "planted"})
     running = parts.check(check_of(reader), records)
     next(running)
@@ -156,26 +191,43 @@ def test_a_killed_run_goes_on_and_ends_the_same(reader, tmp_path):
     with (tmp_path / "parts" / "outcomes.jsonl").open("a") as file:
         file.write(half)  # the kill came in the middle of a line
     again = MaskingFolder(tmp_path / "parts", {"by": "planted"})
-    assert len(again.outcomes()) == 1
-    assert len(list(again.check(check_of(reader), records))) == 4
+    assert list(again.check(check_of(reader), records)) == outcomes
     for name in ("outcomes.jsonl", "skipped.jsonl"):
         assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
-    assert again.summarise() == whole.summarise()
+    known = [outcome for outcome in outcomes if not isinstance(outcome, Skipped)]
+    assert again.summarise(known) == whole.summarise(known)
     assert json.loads((tmp_path / "whole" / "summary.json").read_text())["rollouts"] == 3
-    with pytest.raises(InputError, match="another by"):
+    with pytest.raises(InputError, match='by "flow" instead of "planted"'):
         MaskingFolder(tmp_path / "parts", {"by": "flow"})
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("18", 18), ("$1,234.50 a day", Fraction("1234.5")), ("-3 or 4", -3), ("x = .5", Fraction(1, 2)), ("none", None)],
-)
-def test_first_number(text, number):
-    assert first_number(text) == number
+def checked(path, reader, records, model=""):
+    """Answers of a run, and how many lines the folder then has."""
+    folder = MaskingFolder(path, {}, model=model)
+    found = {outcome.id: outcome.answer for outcome in folder.check(check_of(reader), records)}
+    return found, len((path / "outcomes.jsonl").read_text().splitlines())
 
 
-def test_same_answer():
-    assert same_answer("18.0", "$18", numeric=True)
-    assert not same_answer("18", "180", numeric=True)
-    assert same_answer("3 * 4", "3*4", numeric=False)
-    assert not same_answer("3 * 4", "3 + 4", numeric=False)
+def test_outcomes_are_known_by_what_their_rollouts_say(reader, tmp_path):
+    records = [rollout(1), rollout(2), rollout(3)]
+    first, lines = checked(tmp_path, reader, records)
+    assert lines == 3
+    assert checked(tmp_path, reader, records[::-1]) == (first, 3), "another order"
+    renamed = [replace(record, id=f"r{n}") for n, record in enumerate([*records, records[0]])]
+    found, lines = checked(tmp_path, reader, renamed)
+    assert lines == 3, "another name, and equal ones"
+    assert [found[f"r{n}"] for n in range(4)] == [*first.values(), first["x1"]]
+    anew = [replace(rollout(4), id="x1"), replace(rollout(5), id="x2")]
+    found, lines = checked(tmp_path, reader, anew)
+    assert (lines, found.keys()) == (5, {"x1", "x2"}), "written anew under the same names"
+    assert found["x1"] != first["x1"]
+    assert checked(tmp_path, reader, [rollout(1, gold="9")])[1] == 6, "another gold answer"
+    assert checked(tmp_path, reader, [rollout(1)], model="trained since")[1] == 7
+
+
+def test_lines_that_two_processes_wrote_are_refused(reader, tmp_path):
+    checked(tmp_path, reader, [rollout(1)])
+    lines = tmp_path / "outcomes.jsonl"
+    lines.write_text(lines.read_text() * 2)
+    with pytest.raises(FormatError, match="each key once"):
+        checked(tmp_path, reader, [rollout(1)])

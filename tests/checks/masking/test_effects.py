@@ -43,3 +43,17 @@ def test_a_trace_keeps_what_was_measured(tmp_path):
     assert loaded.effects == measured.effects
     np.testing.assert_array_equal(loaded.flow, trace.flow)
     assert dataclasses.replace(loaded, effects={}).to_dict() == trace.to_dict()
+
+
+def test_a_model_that_gives_all_logits_is_measured_as_well(monkeypatch):
+    model = tiny_model()
+    trace = ft.Tracer(model, tiny_tokenizer()).trace(PROMPT, RESPONSE)
+    tokens = [hub.token for hub in trace.hubs(3)]
+    expected = hidden_effects(model, trace, tokens)
+    own = model.forward
+
+    def forward(input_ids, attention_mask, position_ids):  # a model's own code, which knows no more options
+        return own(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids)
+
+    monkeypatch.setattr(model, "forward", forward)
+    assert hidden_effects(model, trace, tokens) == pytest.approx(expected, abs=1e-5)

@@ -20,15 +20,13 @@ from flowtracer.report.figures.plots import (
     _flow_by_place,
     _spread,
     category_shares,
-    concentration,
     draw,
     drawable,
     groups,
-    reasoning,
     write_plots,
 )
 from flowtracer.report.figures.style import plain
-from flowtracer.text.span import Span
+from flowtracer.trace.measures import reasoning
 from synthetic import RIGHT, WRONG, synthetic_trace
 
 HOSTILE = (
@@ -109,29 +107,9 @@ def test_text_of_a_model_is_one_short_line():
     assert plain("x" * 50, 10) == "x" * 9 + "…"
 
 
-def test_reasoning_stands_between_prompt_and_answer():
-    trace = synthetic_trace()
-    assert np.flatnonzero(reasoning(trace)).tolist() == list(range(11, 27))
-    before = synthetic_trace(sink=Span(start=26, stop=27))
-    assert np.flatnonzero(reasoning(before)).tolist() == list(range(11, 26)), "a prediction is where the flow ends"
-
-
 def test_groups_stand_apart_only_where_both_exist(many):
     assert {name: len(members) for name, members in groups(many).items()} == {"right": 2, "wrong": 1}
     assert list(groups([many[0], synthetic_trace()])) == ["all"]
-
-
-def test_concentration_is_a_lorenz_curve():
-    trace = synthetic_trace()
-    flow = np.sort(trace.flow[reasoning(trace)])[::-1]
-    top = np.linspace(0, 1, len(flow) + 1)
-    curve = concentration(trace, top)
-    np.testing.assert_allclose(np.diff(curve), flow / flow.sum())
-    assert curve[0] == 0
-    assert curve[-1] == pytest.approx(1)
-    even = synthetic_trace(flow=np.ones(len(trace)))
-    np.testing.assert_allclose(concentration(even, top), top)
-    assert concentration(synthetic_trace(("7",)), top) is None
 
 
 @given(bins=st.integers(1, 60))

@@ -3,14 +3,13 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
 from flowtracer.errors import InputError
-from flowtracer.report.page.site import concentration, read_skipped, write_site
+from flowtracer.report.page import site as site_module
+from flowtracer.report.page.site import read_skipped, write_site
 from flowtracer.trace.trace import Skipped
 from made import made_trace, sums
-from traces import make_trace
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +42,6 @@ def test_every_trace_has_its_page(site, traces):
     assert traces[2].summary() in (site.parent / "pages" / "t2.html").read_text(encoding="utf-8")
 
 
-def test_concentration_is_the_share_of_the_top_tenth():
-    even = make_trace(flow=np.array([1.0, 0.5, 0.5, 1.0]))
-    assert concentration(even) == pytest.approx(0.5)  # one of two tokens is the least that a tenth can be
-    assert concentration(dataclasses.replace(even, flow=np.array([1.0, 1.0, 0.0, 1.0]))) == 1
-    assert concentration(dataclasses.replace(even, flow=np.array([1.0, 0.0, 0.0, 1.0]))) == 0
-
-
 def test_traces_of_the_same_name_do_not_overwrite_each_other(tmp_path, traces):
     files = []
     for n in (0, 1):
@@ -57,6 +49,40 @@ def test_traces_of_the_same_name_do_not_overwrite_each_other(tmp_path, traces):
         files.append(traces[n].save(tmp_path / str(n) / "t.safetensors"))
     write_site(files, tmp_path / "out")
     assert len(list((tmp_path / "out" / "pages").iterdir())) == 2
+
+
+def test_pages_are_written_anew_only_where_their_trace_is_another(tmp_path, traces):
+    out = tmp_path / "out"
+    files = [traces[n].save(tmp_path / f"t{n}.safetensors") for n in range(3)]
+    index = write_site(files, out).read_bytes()
+    assert write_site(files, tmp_path / "again").read_bytes() == index
+
+    def dates():
+        return {file.name: file.stat().st_mtime_ns for file in (out / "pages").iterdir()}
+
+    first = dates()
+    assert write_site(files, out).read_bytes() == index
+    assert dates() == first
+    dataclasses.replace(traces[1], metadata={"id": "another"}).save(files[1])
+    (out / "pages" / "t2.html").unlink()
+    assert b"another" not in (out / "pages" / "t1.html").read_bytes()
+    write_site(files, out)
+    assert b"another" in (out / "pages" / "t1.html").read_bytes()
+    assert {name for name, date in dates().items() if date == first[name]} == {"t0.html"}
+    write_site(files[:1], out)
+    assert dates().keys() == {"t0.html"}, "a page that is not in the index goes"
+
+
+def test_pages_of_another_version_are_written_anew(tmp_path, traces, monkeypatch):
+    file = traces[0].save(tmp_path / "t.safetensors")
+    write_site([file], tmp_path)
+    page = tmp_path / "pages" / "t.html"
+    page.write_text("of an older version")
+    write_site([file], tmp_path)
+    assert page.read_text() == "of an older version"
+    monkeypatch.setattr(site_module, "_makers", lambda: "a newer version")
+    write_site([file], tmp_path)
+    assert traces[0].summary() in page.read_text(encoding="utf-8")
 
 
 def test_nothing_to_show_is_refused(tmp_path):

@@ -1,27 +1,27 @@
 """The causal check: hide chosen tokens of the reasoning from all later ones, answer again, and count what changed."""
 
-from flowtracer.checks.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome, first_number, same_answer
+from flowtracer.checks.masking.answers import same_answer
+from flowtracer.checks.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome
 from flowtracer.checks.masking.effects import hidden_effects, with_hub_effects
 from flowtracer.checks.masking.folder import MaskingFolder
-from flowtracer.checks.masking.rerun import WAYS, Reply, Rereader
-from flowtracer.checks.masking.summary import Curve, MaskingSummary, Row, summarise
+from flowtracer.checks.masking.rerun import WAYS, Rereader, Rereading
+from flowtracer.checks.masking.summary import ChoiceSummary, LogProbCurve, MaskingSummary, summarise
 from flowtracer.checks.masking.variants import Variant, choose_variants
 
 __all__ = [
     "SHARES",
     "WAYS",
-    "Curve",
+    "ChoiceSummary",
+    "LogProbCurve",
     "MaskingCheck",
     "MaskingFolder",
     "MaskingSummary",
     "Outcome",
-    "Reply",
     "Rereader",
-    "Row",
+    "Rereading",
     "Variant",
     "VariantOutcome",
     "choose_variants",
-    "first_number",
     "hidden_effects",
     "same_answer",
     "summarise",

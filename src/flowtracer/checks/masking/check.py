@@ -1,44 +1,39 @@
-r"""The causal check of one rollout: hide tokens of the reasoning, ask again, and compare.
+"""The causal check of one rollout: hide tokens of the reasoning, ask again, and compare.
 
 1. The reasoning is what the response says before the sentence or line that holds its located answer. Only its tokens
    are candidates; the prompt is never touched, and the answer's sentence is cut off.
-2. A cue asks for the answer anew: `\nThe answer is`, up to `\boxed{` where the response's own answer is boxed, or
-   `\n<answer>` where it is tagged. It never quotes the response, whose last sentence may state the answer twice.
-3. Strategies score the tokens on the whole rollout as it was. Their top and bottom tokens, and random ones, are hidden
-   from every later token (`rerun.py`), and the answer is generated greedily from behind the reasoning.
-4. Where the response's own answer is a number, so is what is read: the first that is generated, which also ends the
-   generation. Other answers are compared as text without spaces.
+2. A cue asks for the answer anew (`answers.py`).
+3. Strategies score the tokens on the whole rollout as it was; those that read the same of the model do so together.
+   Their top and bottom tokens, and random ones, are hidden from every later token (`rerun.py`), and the answer is
+   generated greedily from behind the reasoning.
 """
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
+from flowtracer.checks.masking.answers import Question
 from flowtracer.checks.masking.rerun import Rereader
 from flowtracer.checks.masking.variants import choose_variants
 from flowtracer.credit import Credit, Signals, make_credit, needs_of
+from flowtracer.credit.together import read_together
 from flowtracer.errors import InputError, TraceError
+from flowtracer.model.forward import context_length
 from flowtracer.shapes import Float, ndarray
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
 from flowtracer.text.answer import Miss, locate_answer
-from flowtracer.text.encoding import encode_text, is_unicode, prompt_text
+from flowtracer.text.encoding import encode_rollout
 from flowtracer.text.steps import split_steps
 from flowtracer.trace.trace import Rollout
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
-
-# What asks for the answer, and what closes it, by the rule that located the response's own.
-_CUES = {"boxed": ("\nThe answer is \\boxed{", "}"), "answer_tag": ("\n<answer>", "</answer>")}
-_PLAIN_CUE = ("\nThe answer is", "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +78,7 @@ class _Prepared:
     """The first tokens of the response, all of them candidates."""
     answer: str
     """The response's own."""
-    cue: str
-    closing: str
-    numeric: bool
+    question: Question
 
 
 class MaskingCheck:
@@ -135,9 +128,12 @@ class MaskingCheck:
             if lacking := needs_of(credit) & {"group", "gold", "gain"}:
                 raise InputError(f"expected strategies that one rollout is enough for, got {name!r}: {sorted(lacking)}")
         self._tokenizer = tokenizer
-        self._readers = {name: (credit, SignalReader(model, tokenizer, credit)) for name, credit in chosen.items()}
+        self._names = list(chosen)
+        self._readers = [(few, SignalReader(model, tokenizer, few)) for few in read_together(chosen)]
         self._rereader = Rereader(model, tokenizer, way=way, max_new_tokens=max_new_tokens, max_tokens=max_tokens)
         self._device = model.device
+        self._context = context_length(model)
+        self._longest = max_new_tokens
         self._shares = tuple(shares)
         self._cue = cue
         self._draws = draws
@@ -152,32 +148,33 @@ class MaskingCheck:
             TraceError: It has no answer, no reasoning before it, or a strategy has nothing to say about it.
         """
         item = self._prepare(rollout)
-        seed = zlib.crc32(rollout.id.encode(), self._seed & 0xFFFFFFFF)
+        seed = zlib.crc32(rollout.digest.encode(), self._seed & 0xFFFFFFFF)  # of what it says, wherever it stands
+        question = item.question
         candidates_N = np.arange(len(item.reasoning))
+        scores = self._scores(item, seed)
         variants = choose_variants(
             candidates_N,
-            {name: self._scores(item, name, seed)[candidates_N] for name in self._readers},
+            {name: scores[name][candidates_N] for name in self._names},
             self._shares,
             draws=self._draws,
             curves=self._curves,
             seed=seed,
         )
-        cue = list(self._tokenizer(item.cue, add_special_tokens=False)["input_ids"])
         hidden = [variant.hidden for variant in variants]
         whole, *replies = self._rereader.replies(
-            item.prompt, item.reasoning, cue, hidden, lambda text: _complete(text, item), self._draft(item)
+            item.prompt, item.reasoning, self._ids(question.cue), hidden, question.complete, self._draft(item)
         )
         gold = _gold(rollout)
-        before = self._read(whole.ids, item)
+        before = self._read(whole.ids, question)
 
         def correct(answer: str) -> bool | None:
             if self._grade is not None:
                 return self._grade(rollout, answer)
-            return None if gold is None else same_answer(answer, gold, numeric=item.numeric)
+            return None if gold is None else question.same(answer, gold)
 
         outcomes = []
         for variant, reply in zip(variants, replies, strict=True):
-            answer = self._read(reply.ids, item)
+            answer = self._read(reply.ids, question)
             outcomes.append(
                 VariantOutcome(
                     by=variant.by,
@@ -186,7 +183,7 @@ class MaskingCheck:
                     keeps=variant.keeps,
                     draw=variant.draw,
                     answer=answer,
-                    changed=not same_answer(answer, before, numeric=item.numeric),
+                    changed=not question.same(answer, before),
                     correct=correct(answer),
                     log_prob_change=reply.log_prob - whole.log_prob,
                 )
@@ -203,10 +200,7 @@ class MaskingCheck:
         )
 
     def _prepare(self, rollout: Rollout) -> _Prepared:
-        asked, templated = prompt_text(self._tokenizer, rollout.prompt)
-        if not is_unicode(asked + rollout.response):
-            raise TraceError("invalid_unicode", "expected text in Unicode, got half of a surrogate pair")
-        text = encode_text(self._tokenizer, asked, rollout.response, special_tokens=not templated)
+        text = encode_rollout(self._tokenizer, rollout.prompt, rollout.response)
         response = text.text[text.response_start :]
         found = locate_answer(response, rollout.answer)
         if isinstance(found, Miss):
@@ -214,62 +208,59 @@ class MaskingCheck:
         last = next(step for step in split_steps(response) if step.stop > found.span.start)
         # A cue brings its own line break.
         end = text.response_start + len(response[: last.start].rstrip())
-        first = int(np.argmax(text.offsets[:, 1] > text.response_start))
+        first = text.first_response_token
         stop = int((text.offsets[:, 0] < end).sum())
         if first == 0:
             raise TraceError("empty_prompt", "expected a prompt of at least one token, got none")
         if stop <= first:
             raise TraceError("no_reasoning", "expected reasoning before the answer's sentence, got none to hide")
-        cue, closing = _CUES.get(found.rule, _PLAIN_CUE) if self._cue is None else (self._cue, "\n")
+        question = Question.after(found, self._cue)
+        longest = max(len(text.token_ids), stop + len(self._ids(question.cue)) + self._longest)
+        if self._context is not None and longest > self._context:
+            raise TraceError(
+                "too_long",
+                f"expected at most {self._context} tokens, the model's context, got {longest}; "
+                "shorten the prompt or the response",
+            )
         ids = [int(token) for token in text.token_ids]
         return _Prepared(
             prompt=ids[:first],
             response=ids[first:],
             reasoning=ids[first:stop],
             answer=found.text.strip(),
-            cue=cue,
-            closing=closing,
-            numeric=first_number(found.text) is not None and not re.search(r"[-+*/=]\s*\d", found.text.lstrip("-+ ")),
+            question=question,
         )
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _draft(self, item: _Prepared) -> list[int]:
         """What the response answered, as the model would say it behind the cue."""
-        text = item.answer if item.cue.endswith(("{", ">", " ")) else f" {item.answer}"
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._ids(item.answer if item.question.cue.endswith(("{", ">", " ")) else f" {item.answer}")
 
-    def _scores(self, item: _Prepared, name: str, seed: int) -> Float[ndarray, " R"]:
-        """A strategy's scores of the response's tokens."""
-        credit, reader = self._readers[name]
-        ids_1P, ids_1R = (torch.tensor([ids], device=self._device) for ids in (item.prompt, item.response))
-        sampled = Sampled(
-            prompt_ids_BP=ids_1P,
-            prompt_mask_BP=torch.ones_like(ids_1P),
-            response_ids_BR=ids_1R,
-            response_mask_BR=torch.ones_like(ids_1R),
-        )
+    def _scores(self, item: _Prepared, seed: int) -> dict[str, Float[ndarray, " R"]]:
+        """The strategies' scores of the response's tokens."""
+        sampled = Sampled.padded([(item.prompt, item.response)], self._device)
         seeds_B = (seed,)
-        readings, _ = reader.read(sampled, seeds_B)
-        mask_BR = sampled.response_mask_BR.bool()
-        ones_B = torch.ones(1, device=self._device)
-        signals = Signals(mask_BR=mask_BR, advantages_B=ones_B, seeds_B=seeds_B, readings=readings)
-        speaks = getattr(credit, "speaks", None)
-        if speaks is not None and not bool(speaks(signals)[0]):
-            raise TraceError("no_scores", f"expected scores by {name!r}, which has nothing to say about this rollout")
-        scores_BR: torch.Tensor = credit.scores(signals)  # type: ignore[attr-defined]  # checked at construction
-        return scores_BR[0].double().cpu().numpy()
+        found: dict[str, Float[ndarray, " R"]] = {}
+        for few, reader in self._readers:
+            readings, _ = reader.read(sampled, seeds_B)
+            signals = Signals(
+                mask_BR=sampled.response_mask_BR.bool(),
+                advantages_B=torch.ones(1, device=self._device),
+                seeds_B=seeds_B,
+                readings=readings,
+            )
+            for name, scores_BR, speaks_B in few.scores(signals):
+                if speaks_B is not None and not bool(speaks_B[0]):
+                    message = f"expected scores by {name!r}, which has nothing to say about this rollout"
+                    raise TraceError("no_scores", message)
+                found[name] = scores_BR[0].double().cpu().numpy()
+        return found
 
-    def _read(self, ids: Sequence[int], item: _Prepared) -> str:
+    def _read(self, ids: Sequence[int], question: Question) -> str:
         """The answer within generated tokens."""
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=True).lstrip()
-        text = text.split(item.closing)[0].split("\n")[0].strip()
-        number = first_number(text) if item.numeric else None
-        return text if number is None else str(number)
-
-
-def _complete(text: str, item: _Prepared) -> bool:
-    """Whether an answer has ended: behind its number, at its closing mark, or with its line."""
-    text = text.lstrip()
-    return (item.numeric and _ENDED_NUMBER.search(text) is not None) or item.closing in text or "\n" in text
+        return question.read(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def _gold(rollout: Rollout) -> str | None:
@@ -280,25 +271,3 @@ def _gold(rollout: Rollout) -> str | None:
         return None
     located = locate_answer(str(found))
     return str(found).strip() if isinstance(located, Miss) else located.text
-
-
-_NUMBER = re.compile(r"[-−]?\s*[$€£]?\s*(\d[\d,]*(?:\.\d+)?|\.\d+)")  # noqa: RUF001 - the minus sign is looked for
-
-_ENDED_NUMBER = re.compile(r"\d(?:[^\d.,/]|[.,](?:\D))")
-
-
-def first_number(text: str) -> Fraction | None:
-    """The first number of a text, thousands separators and a currency sign left out."""
-    found = _NUMBER.search(text)
-    if found is None:
-        return None
-    value = Fraction(found.group(1).replace(",", ""))
-    return -value if found.group().lstrip()[0] in "-−" else value  # noqa: RUF001
-
-
-def same_answer(one: str, other: str, *, numeric: bool) -> bool:
-    """Whether two answers are the same: as numbers where both hold one, else as text without spaces."""
-    numbers = (first_number(one), first_number(other)) if numeric else (None, None)
-    if None not in numbers:
-        return numbers[0] == numbers[1]
-    return "".join(one.split()).casefold() == "".join(other.split()).casefold()

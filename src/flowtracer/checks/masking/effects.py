@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from flowtracer.model.forward import accepted
 from flowtracer.trace.trace import Trace
 
 
@@ -42,22 +43,21 @@ def hidden_effects(model: Any, trace: Trace, tokens: Sequence[int], *, max_token
     found: list[torch.Tensor] = []
     for first in range(0, len(rows), size):
         chosen = rows[first : first + size]
-        mask_NT = torch.ones(len(chosen), stop, dtype=torch.long, device=model.device)
+        mask_BT = torch.ones(len(chosen), stop, dtype=torch.long, device=model.device)
         for row, token in enumerate(chosen):
             if token is not None:
-                mask_NT[row, token] = 0
-        logits_NAV = model(
+                mask_BT[row, token] = 0
+        logits_BAV = model(
             input_ids=ids_1T.expand(len(chosen), -1),
-            attention_mask=mask_NT,
+            attention_mask=mask_BT,
             position_ids=torch.arange(stop, device=model.device)[None],
-            use_cache=False,
-            logits_to_keep=len(answer_A) + 1,
-        ).logits[:, :-1]
-        index_NA1 = answer_A[None, :, None].expand(len(chosen), -1, -1)
-        found += logits_NAV.float().log_softmax(-1).gather(-1, index_NA1)[..., 0]
-    reference_A, *hidden_NA = found
+            **accepted(model.forward, {"use_cache": False, "logits_to_keep": len(answer_A) + 1}),
+        ).logits[:, -len(answer_A) - 1 : -1]
+        index_BA1 = answer_A[None, :, None].expand(len(chosen), -1, -1)
+        found += logits_BAV.float().log_softmax(-1).gather(-1, index_BA1)[..., 0]
+    reference_A, *hidden_BA = found
     predicting_A = torch.arange(start - 1, stop - 1, device=model.device)
     return [
         float(((hidden_A - reference_A) * (predicting_A > token)).sum())
-        for token, hidden_A in zip(tokens, hidden_NA, strict=True)
+        for token, hidden_A in zip(tokens, hidden_BA, strict=True)
     ]

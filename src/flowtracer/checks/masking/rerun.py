@@ -41,7 +41,7 @@ Ends = Callable[[str], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Rereading:
     """What a model answered."""
 
     ids: tuple[int, ...]
@@ -94,7 +94,7 @@ class Rereader:
         hidden: Sequence[Collection[int]],
         ends: Ends,
         draft: Sequence[int] = (),
-    ) -> list[Reply]:
+    ) -> list[Rereading]:
         """The reply with nothing hidden, then that of each variant.
 
         Args:
@@ -110,8 +110,8 @@ class Rereader:
         self._model(ids_1P, use_cache=True, logits_to_keep=1, **{self._cache: cache})
         task = _Task(cache=cache, start=len(prompt), reasoning=reasoning, cue=cue, ends=ends)
         answer, log_probs = self._answer(task, draft)
-        whole = Reply(ids=tuple(answer), log_prob=sum(log_probs[: self._scored(task, answer)]))
-        found: dict[int, Reply] = {}
+        whole = Rereading(ids=tuple(answer), log_prob=sum(log_probs[: self._scored(task, answer)]))
+        found: dict[int, Rereading] = {}
         parted: list[_Parted] = []
         for group in self._groups(hidden, len(reasoning), len(prompt) + len(cue) + len(answer) - 1):
             replies, parting = self._show(task, group, [hidden[number] for number in group], answer)
@@ -131,10 +131,10 @@ class Rereader:
         while shown and (task.ends(self._tokenizer.decode(shown)) or self._special & set(shown)):
             shown.pop()
         state = self._forward(task, self._block(task, [*task.cue, *shown], [()]), keep=len(shown) + 1)
-        shown_N = torch.tensor(shown, dtype=torch.long, device=self._model.device)
-        agreed_1 = (state.logits_VNL[:, :-1].argmax(-1) == shown_N).long().cumprod(-1).sum(-1)
+        shown_A = torch.tensor(shown, dtype=torch.long, device=self._model.device)
+        agreed_1 = (state.logits_BAV[:, :-1].argmax(-1) == shown_A).long().cumprod(-1).sum(-1)
         agreed = int(agreed_1)
-        log_probs = state.logits_VNL[0].log_softmax(-1)[torch.arange(agreed), shown_N[:agreed]].tolist()
+        log_probs = state.logits_BAV[0].log_softmax(-1)[torch.arange(agreed), shown_A[:agreed]].tolist()
         if shown:
             state = self._rewind(state, len(shown), agreed_1, torch.zeros_like(agreed_1))
         (answer,), (decoded,) = self._decode(state, task.ends, [shown[:agreed]])
@@ -147,30 +147,30 @@ class Rereader:
 
     def _show(
         self, task: _Task, numbers: Sequence[int], variants: Sequence[Collection[int]], answer: list[int]
-    ) -> tuple[dict[int, Reply], list[_Parted]]:
+    ) -> tuple[dict[int, Rereading], list[_Parted]]:
         """Replies of variants that run together, all of which are shown the answer, and those that part from it."""
         block = self._block(task, [*task.cue, *answer[:-1]], variants)
         state = self._forward(task, block, keep=len(answer))
-        answer_N = torch.tensor(answer, device=self._model.device)
-        agreed_V = (state.logits_VNL.argmax(-1) == answer_N).long().cumprod(-1).sum(-1)
-        log_probs_VN = state.logits_VNL.log_softmax(-1)[:, torch.arange(len(answer)), answer_N]
-        totals = log_probs_VN[:, : self._scored(task, answer)].sum(-1).tolist()
+        answer_A = torch.tensor(answer, device=self._model.device)
+        agreed_B = (state.logits_BAV.argmax(-1) == answer_A).long().cumprod(-1).sum(-1)
+        log_probs_BA = state.logits_BAV.log_softmax(-1)[:, torch.arange(len(answer)), answer_A]
+        totals = log_probs_BA[:, : self._scored(task, answer)].sum(-1).tolist()
         replies = {
-            number: Reply(ids=tuple(answer), log_prob=total) for number, total in zip(numbers, totals, strict=True)
+            number: Rereading(ids=tuple(answer), log_prob=total) for number, total in zip(numbers, totals, strict=True)
         }
-        parting_D = (agreed_V < len(answer)).nonzero().squeeze(-1)
-        if not len(parting_D):
+        parting_N = (agreed_B < len(answer)).nonzero().squeeze(-1)
+        if not len(parting_N):
             return replies, []
-        parting = parting_D.tolist()
+        parting = parting_N.tolist()
         if self._windowed:  # tokens that were shown and masked would fill the window
             block = self._block(task, task.cue, [variants[place] for place in parting])
             state, started = self._forward(task, block, keep=1), [answer[:0] for _ in parting]
         else:
-            state = self._rewind(state, len(answer) - 1, agreed_V, parting_D)
-            started = [answer[:agreed] for agreed in agreed_V[parting_D].tolist()]
+            state = self._rewind(state, len(answer) - 1, agreed_B, parting_N)
+            started = [answer[:agreed] for agreed in agreed_B[parting_N].tolist()]
         return replies, [_Parted(numbers=[numbers[place] for place in parting], started=started, state=state)]
 
-    def _decode_further(self, task: _Task, parted: Sequence[_Parted], found: dict[int, Reply]) -> None:
+    def _decode_further(self, task: _Task, parted: Sequence[_Parted], found: dict[int, Rereading]) -> None:
         """Decode what parts from the answer, and put it in the place of the answer."""
         if not parted:
             return
@@ -196,9 +196,9 @@ class Rereader:
         rows = [self._row(task, rest, frozenset(places)) for places in variants]
         width = max(map(len, rows))
         padded = [[(0, 0, 0)] * (width - len(row)) + row for row in rows]
-        ids_VW, seen_VW, positions_VW = torch.tensor(padded, device=self._model.device).unbind(-1)
-        mask_VT = torch.cat([seen_VW.new_ones(len(rows), task.start), seen_VW], 1)
-        return _Block(ids_VW=ids_VW, mask_VT=mask_VT, positions_VW=positions_VW)
+        ids_BW, seen_BW, positions_BW = torch.tensor(padded, device=self._model.device).unbind(-1)
+        mask_BT = torch.cat([seen_BW.new_ones(len(rows), task.start), seen_BW], 1)
+        return _Block(ids_BW=ids_BW, mask_BT=mask_BT, positions_BW=positions_BW)
 
     def _row(self, task: _Task, rest: Sequence[int], gone: frozenset[int]) -> list[tuple[int, int, int]]:
         length = len(task.reasoning)
@@ -214,35 +214,35 @@ class Rereader:
     def _forward(self, task: _Task, block: _Block, *, keep: int) -> _State:
         """Run a block of variants behind the prompt's keys and values."""
         cache = copy.deepcopy(task.cache)
-        if len(block.ids_VW) > 1:
-            cache.batch_repeat_interleave(len(block.ids_VW))
+        if len(block.ids_BW) > 1:
+            cache.batch_repeat_interleave(len(block.ids_BW))
         output = self._model(
-            input_ids=block.ids_VW,
-            attention_mask=block.mask_VT,
-            position_ids=block.positions_VW,
+            input_ids=block.ids_BW,
+            attention_mask=block.mask_BT,
+            position_ids=block.positions_BW,
             use_cache=True,
             logits_to_keep=keep,
             **{self._cache: cache},
         )
         return _State(
             cache=cache,
-            mask_VT=block.mask_VT,
-            next_V=block.positions_VW[:, -1] + 1,
-            logits_VNL=output.logits[:, -keep:].float(),
+            mask_BT=block.mask_BT,
+            next_B=block.positions_BW[:, -1] + 1,
+            logits_BAV=output.logits[:, -keep:].float(),
         )
 
-    def _rewind(self, state: _State, shown: int, agreed_V: Int[Tensor, " V"], parting_D: Int[Tensor, " D"]) -> _State:
+    def _rewind(self, state: _State, shown: int, agreed_B: Int[Tensor, " B"], parting_N: Int[Tensor, " N"]) -> _State:
         """The variants that part from an answer of which so many tokens were shown, at the place where they part."""
-        kept_D = agreed_V[parting_D]
-        state.cache.batch_select_indices(parting_D)
+        kept_N = agreed_B[parting_N]
+        state.cache.batch_select_indices(parting_N)
         # What was shown of the answer beyond the parting is no part of the variant's own.
-        mask_DT = state.mask_VT[parting_D]
-        mask_DT[:, mask_DT.shape[1] - shown :] *= torch.arange(shown, device=kept_D.device) < kept_D[:, None]
+        mask_NT = state.mask_BT[parting_N]
+        mask_NT[:, mask_NT.shape[1] - shown :] *= torch.arange(shown, device=kept_N.device) < kept_N[:, None]
         return _State(
             cache=state.cache,
-            mask_VT=mask_DT,
-            next_V=state.next_V[parting_D] - shown + kept_D,
-            logits_VNL=state.logits_VNL[parting_D, kept_D][:, None],
+            mask_BT=mask_NT,
+            next_B=state.next_B[parting_N] - shown + kept_N,
+            logits_BAV=state.logits_BAV[parting_N, kept_N][:, None],
         )
 
     def _decode(self, state: _State, ends: Ends, started: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
@@ -254,9 +254,9 @@ class Rereader:
         log_probs: list[list[float]] = [[] for _ in answers]
         done = [False] * len(answers)
         while True:
-            best_V = state.logits_VNL[:, -1].argmax(-1)
-            log_probs_V = state.logits_VNL[:, -1].log_softmax(-1).gather(1, best_V[:, None]).squeeze(1)
-            for row, (token, log_prob) in enumerate(zip(best_V.tolist(), log_probs_V.tolist(), strict=True)):
+            best_B = state.logits_BAV[:, -1].argmax(-1)
+            log_probs_B = state.logits_BAV[:, -1].log_softmax(-1).gather(1, best_B[:, None]).squeeze(1)
+            for row, (token, log_prob) in enumerate(zip(best_B.tolist(), log_probs_B.tolist(), strict=True)):
                 if not done[row]:
                     answers[row].append(token)
                     log_probs[row].append(log_prob)
@@ -264,16 +264,16 @@ class Rereader:
                     done[row] = complete or token in self._special
             if all(done):
                 return answers, log_probs
-            state.mask_VT = torch.cat([state.mask_VT, state.mask_VT.new_ones(len(answers), 1)], 1)
+            state.mask_BT = torch.cat([state.mask_BT, state.mask_BT.new_ones(len(answers), 1)], 1)
             output = self._model(
-                input_ids=best_V[:, None],
-                attention_mask=state.mask_VT,
-                position_ids=state.next_V[:, None],
+                input_ids=best_B[:, None],
+                attention_mask=state.mask_BT,
+                position_ids=state.next_B[:, None],
                 use_cache=True,
                 **{self._cache: state.cache},
             )
-            state.logits_VNL = output.logits[:, -1:].float()
-            state.next_V = state.next_V + 1
+            state.logits_BAV = output.logits[:, -1:].float()
+            state.next_B = state.next_B + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,10 +291,10 @@ class _Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    ids_VW: Int[Tensor, "V W"]
-    mask_VT: Int[Tensor, "V T"]
+    ids_BW: Int[Tensor, "B W"]
+    mask_BT: Int[Tensor, "B T"]
     """Which keys may be attended to, of the prompt and of the block."""
-    positions_VW: Int[Tensor, "V W"]
+    positions_BW: Int[Tensor, "B W"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -302,11 +302,11 @@ class _State:
     """Where decoding stands."""
 
     cache: Any
-    mask_VT: Int[Tensor, "V T"]
-    next_V: Int[Tensor, " V"]
+    mask_BT: Int[Tensor, "B T"]
+    next_B: Int[Tensor, " B"]
     """Position of the next token."""
-    logits_VNL: Float[Tensor, "V N L"]
-    """Of the last positions, over a vocabulary of L."""
+    logits_BAV: Float[Tensor, "B A V"]
+    """Of the last positions, over the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,15 +320,15 @@ class _Parted:
 
     def __len__(self) -> int:
         """Tokens of the batch, padding included."""
-        return self.state.mask_VT.numel()
+        return self.state.mask_BT.numel()
 
 
 def _joined(states: Sequence[_State]) -> _State:
     """All sequences as one batch, padded on the left."""
     if len(states) == 1:
         return states[0]
-    width = max(state.mask_VT.shape[1] for state in states)
-    pads = [width - state.mask_VT.shape[1] for state in states]
+    width = max(state.mask_BT.shape[1] for state in states)
+    pads = [width - state.mask_BT.shape[1] for state in states]
     cache = states[0].cache
     for layers in zip(*(state.cache.layers for state in states), strict=True):
         for name in ("keys", "values"):
@@ -336,7 +336,7 @@ def _joined(states: Sequence[_State]) -> _State:
             setattr(layers[0], name, torch.cat(padded))
     return _State(
         cache=cache,
-        mask_VT=torch.cat([pad(state.mask_VT, (left, 0)) for state, left in zip(states, pads, strict=True)]),
-        next_V=torch.cat([state.next_V for state in states]),
-        logits_VNL=torch.cat([state.logits_VNL for state in states]),
+        mask_BT=torch.cat([pad(state.mask_BT, (left, 0)) for state, left in zip(states, pads, strict=True)]),
+        next_B=torch.cat([state.next_B for state in states]),
+        logits_BAV=torch.cat([state.logits_BAV for state in states]),
     )

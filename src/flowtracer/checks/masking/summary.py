@@ -25,7 +25,7 @@ Measure = Callable[[Outcome, VariantOutcome], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ChoiceSummary:
     """One choice of tokens at one share, over all rollouts."""
 
     by: str
@@ -39,7 +39,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class LogProbCurve:
     """Change of log p over the share of tokens."""
 
     by: str
@@ -59,10 +59,10 @@ class MaskingSummary:
     """Those with a gold answer."""
     right_before: float | None
     """Share of the graded that are right with nothing hidden."""
-    rows: Sequence[Row]
+    rows: Sequence[ChoiceSummary]
     top_over_bottom: dict[str, dict[str, Interval]]
     """Changed by top minus changed by bottom, by strategy and share."""
-    curves: Sequence[Curve]
+    curves: Sequence[LogProbCurve]
 
 
 def summarise(outcomes: Sequence[Outcome]) -> MaskingSummary:
@@ -73,7 +73,7 @@ def summarise(outcomes: Sequence[Outcome]) -> MaskingSummary:
         changed_N = _measured(outcomes, _changed, by, end, share)
         random_N = _measured(outcomes, _changed, RANDOM, RANDOM, share)
         rows.append(
-            Row(
+            ChoiceSummary(
                 by=by,
                 end=end,
                 share=share,
@@ -108,7 +108,7 @@ def summarise(outcomes: Sequence[Outcome]) -> MaskingSummary:
     )
 
 
-def _curves(outcomes: Sequence[Outcome], by: str, end: str, shares: Sequence[float]) -> list[Curve]:
+def _curves(outcomes: Sequence[Outcome], by: str, end: str, shares: Sequence[float]) -> list[LogProbCurve]:
     """Deletion, and insertion where it was run."""
     found = []
     for kind, keeps in (("deletion", False), ("insertion", True)):
@@ -120,7 +120,7 @@ def _curves(outcomes: Sequence[Outcome], by: str, end: str, shares: Sequence[flo
             heights_SN = np.concatenate([np.zeros((1, heights_SN.shape[1])), heights_SN])
             places = np.concatenate([[0.0], places])
         found.append(
-            Curve(
+            LogProbCurve(
                 by=by,
                 kind=kind,
                 shares=places.tolist(),

@@ -16,14 +16,14 @@ from typing import Any
 
 from flowtracer.checks.planted.bands import BandJudge
 from flowtracer.checks.planted.cases import concluded, work_case
-from flowtracer.checks.planted.judge import Found, Row, summarise
+from flowtracer.checks.planted.judge import Found, Separation, summarise
 from flowtracer.checks.planted.strategies import StrategyJudge, strategies_by_name
 from flowtracer.credit import Credit
 from flowtracer.errors import InputError
 from flowtracer.model.logits import LogitReader
 from flowtracer.tasks import Problem, WorkedTask
 
-__all__ = ["Faithfulness", "Row", "faithfulness", "strategies_by_name"]
+__all__ = ["Faithfulness", "Separation", "faithfulness", "strategies_by_name"]
 
 _CHUNK = 32
 """Problems at a time: one batch to strategies whose rule is about the batch."""
@@ -38,7 +38,7 @@ class Faithfulness:
     """Of the problems, those with a worked response that has needed steps and distractors."""
     right: int
     """Of these, those that the model concluded rightly: the AUROCs are over these."""
-    rows: Sequence[Row]
+    rows: Sequence[Separation]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

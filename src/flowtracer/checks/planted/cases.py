@@ -22,7 +22,7 @@ from flowtracer.shapes import Bool, ndarray
 from flowtracer.signals.sampled import Sampled
 from flowtracer.tasks import Problem, WorkedTask
 from flowtracer.text.answer import Answer, locate_answer
-from flowtracer.text.encoding import encode_text, prompt_text
+from flowtracer.text.encoding import encode_rollout
 from flowtracer.text.span import CharSpan
 
 
@@ -61,9 +61,8 @@ def work_case(tokenizer: Any, task: WorkedTask, problem: Problem, *, seed: int =
     found = locate_answer(worked.text)
     if not isinstance(found, Answer):
         raise InputError(f"{problem.id}: expected a worked response with an answer, got {found.message}")
-    asked, templated = prompt_text(tokenizer, problem.prompt)
-    encoded = encode_text(tokenizer, asked, worked.text, special_tokens=not templated)
-    first = int(np.argmax(encoded.offsets[:, 1] > encoded.response_start))
+    encoded = encode_rollout(tokenizer, problem.prompt, worked.text)
+    first = encoded.first_response_token
     offsets = encoded.offsets[first:] - encoded.response_start
     ids = [int(token) for token in encoded.token_ids]
     return Case(

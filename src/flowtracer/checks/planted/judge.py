@@ -43,7 +43,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Separation:
     """AUROC over the problems that something had scores for."""
 
     key: Key
@@ -77,7 +77,7 @@ def auroc(needed: np.ndarray, distractors: np.ndarray) -> float:
     return float(((difference_ND > 0) + 0.5 * (difference_ND == 0)).mean())
 
 
-def summarise(found: Sequence[Found], *, seed: int = 0) -> list[Row]:
+def summarise(found: Sequence[Found], *, seed: int = 0) -> list[Separation]:
     """Intervals over problems, in the order of names: one that is silent on the first problem keeps its place."""
     keys = list(dict.fromkeys(key for of_problem in found for key in of_problem))
     names = list(dict.fromkeys(key.name for key in keys))
@@ -89,5 +89,5 @@ def summarise(found: Sequence[Found], *, seed: int = 0) -> list[Row]:
             mean_interval(np.array([getattr(one, name) for one in judged]), seed=seed)
             for name in ("steps", "step_means", "tokens")
         )
-        rows.append(Row(key=key, steps=steps, step_means=step_means, tokens=tokens))
+        rows.append(Separation(key=key, steps=steps, step_means=step_means, tokens=tokens))
     return rows

@@ -15,7 +15,7 @@ The first training step is shown (`trained` = 0) to strategies that change as tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,23 +24,27 @@ from torch import Tensor
 
 from flowtracer.checks.planted.cases import Case
 from flowtracer.checks.planted.judge import Judgement, Key, judge
-from flowtracer.credit import CREDITS, Credit, Reads, Signals, make_credit, needs_of, reads_of
+from flowtracer.credit import CREDITS, Credit, Signals, make_credit
 from flowtracer.credit.signals import GroupSignals
+from flowtracer.credit.together import read_together
 from flowtracer.evaluation.accuracy import respond
 from flowtracer.shapes import Float
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
 from flowtracer.tasks import Task
 
+OF_BOXES = ("grail", "likelihood_gain")
+"""Strategies that look for a box unless told otherwise; nothing here is boxed."""
+
 
 def strategies_by_name(names: Iterable[str] | None = None) -> dict[str, Credit]:
-    """Strategies with their default options, all unless named; `grail` asks for the answer, as nothing here is boxed.
+    """Strategies with their default options, all unless named; those that ask for a box get the answer instead.
 
     Raises:
         InputError: A name that is none of a strategy.
     """
     chosen = CREDITS if names is None else list(names)
-    return {name: make_credit(name, {"target": "answer"} if name == "grail" else None) for name in chosen}
+    return {name: make_credit(name, {"target": "answer"} if name in OF_BOXES else None) for name in chosen}
 
 
 class StrategyJudge:
@@ -73,10 +77,7 @@ class StrategyJudge:
         self._order = list(strategies)
         self._group = group
         self._seed = seed
-        alike: dict[Reads, dict[str, Credit]] = {}
-        for name, credit in strategies.items():
-            alike.setdefault(_reading(credit), {})[name] = credit
-        self._together = [_Together(credits) for credits in alike.values()]
+        self._together = read_together(strategies)
         self._readers = [
             SignalReader(model, tokenizer, together, rows_per_forward=rows_per_forward) for together in self._together
         ]
@@ -147,33 +148,6 @@ class StrategyJudge:
             baselines_B=rewards_B.view(-1, size).mean(1).repeat_interleave(size),
         )
         return sampled, group
-
-
-class _Together:
-    """Strategies that read the same signals, as one."""
-
-    def __init__(self, credits: Mapping[str, Credit]) -> None:
-        self.credits = credits
-        needs = frozenset[str]().union(*map(needs_of, credits.values()))
-        self.reads = replace(reads_of(next(iter(credits.values()))), needs=needs)
-
-    def __call__(self, signals: Signals) -> Float[Tensor, "K B R"]:
-        """Advantages by each."""
-        return torch.stack([credit(signals) for credit in self.credits.values()])
-
-    def scores(self, signals: Signals) -> Iterable[tuple[str, Tensor, Tensor | None]]:
-        """Scores by those that have some, and which responses they are about."""
-        for name, credit in self.credits.items():
-            scores: Callable[[Signals], Tensor] | None = getattr(credit, "scores", None)
-            if scores is not None:
-                speaks = getattr(credit, "speaks", None)
-                yield name, scores(signals), None if speaks is None else speaks(signals)
-
-
-def _reading(credit: Credit) -> Reads:
-    """What of a model a strategy reads, whatever its needs; and whether of a group."""
-    reads = reads_of(credit)
-    return replace(reads, needs=reads.needs & {"group"})
 
 
 def _judge_rows(

@@ -29,8 +29,8 @@ from flowtracer.report.figures.style import (
     plain,
     styled,
 )
-from flowtracer.shapes import Bool, Float, Int, ndarray
-from flowtracer.trace.compare import verdict
+from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.trace.measures import concentration_curve, reasoning, verdict
 from flowtracer.trace.trace import Trace
 
 # style refuses with a message where matplotlib is missing, and stands above it in the order of imports.
@@ -47,12 +47,6 @@ AXES_POINTS = 72 * 0.9 * WIDTH
 """Points from left to right between the axes of a wide figure, about."""
 LABELLED_STEPS = 40
 """Up to so many steps are named; more names than that cannot be read."""
-
-
-def reasoning(trace: Trace) -> Bool[ndarray, " T"]:
-    """Tokens of the response before its answer: those that flow passes through on its way."""
-    positions = np.arange(len(trace))
-    return (positions >= trace.response.start) & (positions < min(trace.answer.start, trace.sink.start))
 
 
 def groups(traces: Sequence[Trace]) -> dict[str, list[Trace]]:
@@ -174,7 +168,7 @@ def plot_concentration(traces: Sequence[Trace]) -> Figure:
         transform=axes.transData, ha="center", va="top", fontsize=7, color=GREY,
     )  # fmt: skip
     for name, members in groups(traces).items():
-        curves = np.array([curve for trace in members if (curve := concentration(trace, grid)) is not None])
+        curves = np.array([curve for trace in members if (curve := concentration_curve(trace, grid)) is not None])
         if not len(curves):
             continue
         mean, colour = curves.mean(0), GROUP_COLOURS[name] if len(traces) > 1 else BLUE
@@ -190,14 +184,6 @@ def plot_concentration(traces: Sequence[Trace]) -> Figure:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(title="on the top 20% of tokens", title_fontsize=7.5, loc="lower right", borderaxespad=0.2)
     return figure
-
-
-def concentration(trace: Trace, top: Float[ndarray, " N"]) -> Float[ndarray, " N"] | None:
-    """Share of the reasoning's flow that its top shares of tokens carry; None where nothing flows."""
-    flow = np.sort(trace.flow[reasoning(trace)])[::-1]
-    if not flow.sum() > 0:
-        return None
-    return np.interp(top, np.arange(len(flow) + 1) / len(flow), np.append(0, flow.cumsum()) / flow.sum())
 
 
 # Categories

@@ -8,7 +8,8 @@ from typing import Any
 from flowtracer.report.page.html import one_line, render
 from flowtracer.report.page.payload import pack, pack_trace
 from flowtracer.trace.backbone import Hub
-from flowtracer.trace.compare import Comparison, GroupComparison, identity
+from flowtracer.trace.compare import Comparison, GroupComparison
+from flowtracer.trace.measures import identity
 from flowtracer.trace.trace import Trace
 
 COMPARED_EDGES = 1_200

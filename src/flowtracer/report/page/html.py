@@ -18,7 +18,7 @@ from typing import Any
 from flowtracer import __version__
 from flowtracer.errors import InputError
 from flowtracer.report.page.payload import pack_trace, share_kept
-from flowtracer.trace.compare import verdict
+from flowtracer.trace.measures import verdict
 from flowtracer.trace.trace import Trace, printable
 
 ASSETS = Path(__file__).parent / "assets"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from flowtracer.trace.backbone import kept_share
-from flowtracer.trace.compare import verdict
+from flowtracer.trace.measures import verdict
 from flowtracer.trace.trace import Trace
 
 HUBS = 12

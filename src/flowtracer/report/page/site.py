@@ -2,39 +2,54 @@
 
     out/index.html           a row for each trace, and for each rollout that could not be traced
     out/pages/<name>.html    the trace's own page, which stands alone as well
+    out/pages.jsonl          what each page was made of, and its row
 
 The index holds rows only; a trace's page is read when it is opened, in a frame, from the file beside it. So thousands
-of traces open by a double click, without a server.
+of traces open by a double click, without a server. A page is not written anew where its trace's file and the programs
+and assets beside this one are what they were, and goes when it is no longer in the index.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from flowtracer.errors import InputError
+from flowtracer import __version__
+from flowtracer.errors import FormatError, InputError
+from flowtracer.folders import LineFile, as_lines, digest, write_atomically
 from flowtracer.report.page.html import one_line, render, trace_page, write_page
 from flowtracer.report.page.payload import pack
-from flowtracer.trace.compare import verdict
+from flowtracer.trace.measures import HUBS, concentration, hub_share, reward, verdict
 from flowtracer.trace.trace import Skipped, Trace, load_trace
 
-CONCENTRATED = 0.1
-"""Flow concentration is the share of the reasoning's flow that this share of its tokens carries."""
-_HUBS = 5
 # A page beside the index, from the disk or from a server.
 _FRAMES = "; frame-src 'self' file:"
 
 
-def write_site(files: Sequence[Path], out: Path, skipped: Iterable[Skipped] = (), *, title: str = "Traces") -> Path:
+def write_site(
+    files: Sequence[Path],
+    out: Path,
+    skipped: Iterable[Skipped] = (),
+    *,
+    title: str = "Traces",
+    on_bad: Callable[[Path, FormatError], None] | None = None,
+) -> Path:
     """Write the index and a page for each saved trace; returns the index.
+
+    Args:
+        files: Of the traces.
+        out: Made if it does not exist.
+        skipped: Rollouts without a trace.
+        title: Of the index.
+        on_bad: Called with a file that is no trace, which is then left out.
 
     Raises:
         InputError: The folder cannot be written, or there is nothing to show.
-        FormatError: A file that is no trace.
+        FormatError: A file that is no trace, without `on_bad`; or none of them is one.
     """
     missing = [_skipped_row(item) for item in skipped]
     if not files and not missing:
@@ -44,16 +59,48 @@ def write_site(files: Sequence[Path], out: Path, skipped: Iterable[Skipped] = ()
         pages.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"expected a folder that can be written, got {str(out)!r}: {error}") from error
-    rows = []
+    lines = LineFile(out / "pages.jsonl")
+    held = {line["key"]: line for line in lines.lines() if (pages / f"{line['name']}.html").is_file()}
+    wanted: dict[str, dict[str, Any]] = {}
     # Traces of several folders may share their names.
     alone = len({file.stem for file in files}) == len(files)
     for index, file in enumerate(files):
-        trace = load_trace(file)
         name = file.stem if alone else f"{index:06d}-{file.stem}"
-        write_page(pages / f"{name}.html", trace_page(trace))
-        rows.append(_row(name, trace))
+        key = digest(name, _sha256(file), _makers())
+        if key not in held:
+            try:
+                held[key] = {"key": key, "name": name, "row": _write(pages, name, load_trace(file))}
+            except FormatError as error:
+                if on_bad is None:
+                    raise
+                on_bad(file, error)
+                continue
+            lines.add([held[key]])
+        wanted[name] = held[key]
+    if not wanted and not missing:
+        raise FormatError(f"expected at least one trace that can be read, got none of {len(files)} files")
+    for name in {line["name"] for line in lines.lines()} - wanted.keys():
+        (pages / f"{name}.html").unlink(missing_ok=True)
+    write_atomically(lines.path, as_lines(wanted.values()))
+    rows = [line["row"] for line in wanted.values()]
     content = render("index", title=one_line(title), extra_policy=_FRAMES, data=pack({"rows": rows + missing}, {}))
     return write_page(out / "index.html", content)
+
+
+def _write(pages: Path, name: str, trace: Trace) -> dict[str, Any]:
+    write_page(pages / f"{name}.html", trace_page(trace))
+    return _row(name, trace)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _makers() -> str:
+    """What pages are made by."""
+    files = sorted(file for file in Path(__file__).parent.rglob("*") if file.suffix in (".py", ".j2", ".js"))
+    return digest(__version__, [[file.name, _sha256(file)] for file in files])
 
 
 def read_skipped(file: Path) -> list[Skipped]:
@@ -63,32 +110,18 @@ def read_skipped(file: Path) -> list[Skipped]:
     return [Skipped(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def concentration(trace: Trace) -> float:
-    """Share of the reasoning's flow on the tenth of its tokens that carry most; 0.1 if all carry alike, 1 if few do."""
-    inside = trace.response.mask(len(trace)) & ~trace.answer.mask(len(trace))
-    flow = np.sort(trace.flow[inside])[::-1]
-    total = float(flow.sum())
-    return float(flow[: int(np.ceil(CONCENTRATED * len(flow)))].sum()) / total if total > 0 else 0.0
-
-
-def hub_share(trace: Trace) -> float:
-    """Share of the flow that passes the top hubs."""
-    return trace.share_through([hub.token for hub in trace.hubs(_HUBS)])
-
-
 def _row(name: str, trace: Trace) -> dict[str, Any]:
-    reward = trace.metadata.get("reward")
     return {
         "page": f"pages/{name}.html",
         "name": one_line(str(trace.metadata.get("id") or name)),
         "verdict": verdict(trace),
         "answer": trace.answer_text,
         "found": trace.answer_rule,
-        "reward": float(reward) if isinstance(reward, int | float) else None,
+        "reward": reward(trace),
         "tokens": len(trace),
         "concentration": concentration(trace),
         "hubs": hub_share(trace),
-        "words": [trace.label(hub.token) for hub in trace.hubs(_HUBS)],
+        "words": [trace.label(hub.token) for hub in trace.hubs(HUBS)],
     }
 
 

@@ -16,8 +16,7 @@ import numpy as np
 from flowtracer.errors import InputError
 from flowtracer.report.page.html import one_line, render
 from flowtracer.report.page.payload import pack, pack_trace
-from flowtracer.report.page.site import concentration, hub_share
-from flowtracer.trace.compare import verdict
+from flowtracer.trace.measures import concentration, hub_share, reward, verdict
 from flowtracer.trace.trace import Trace, load_trace
 
 EDGES = 300
@@ -72,12 +71,11 @@ def _place(step: int, name: str) -> dict[str, Any]:
 
 
 def _entry(trace: Trace) -> dict[str, Any]:
-    reward = trace.metadata.get("reward")
     return {
         "answer": trace.answer_text,
         "verdict": verdict(trace),
         "trained": trace.trained is not None,
-        "reward": float(reward) if isinstance(reward, int | float) else None,
+        "reward": reward(trace),
         "tokens": len(trace),
         "concentration": concentration(trace),
         "hubs": hub_share(trace),

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flowtracer.trace.backbone import Hub
-from flowtracer.trace.compare import Comparison, GroupComparison, StepPair, identity
+from flowtracer.trace.compare import Comparison, GroupComparison, StepPair
+from flowtracer.trace.measures import hub_share, identity
 from flowtracer.trace.trace import Trace, printable
 
 KEPT, LOST, NEW = "#3182bd", "#e6550d", "#31a354"
@@ -48,14 +49,13 @@ def _identities(traces: list[Trace], names: list[str]) -> Table:
     table.add_column("through hubs", justify="right")
     for name, trace in zip(names, traces, strict=True):
         known = identity(trace)
-        share = trace.share_through([hub.token for hub in trace.hubs()])
         table.add_row(
             name,
             Text(printable(known["id"])),
             Text(printable(known["answer"])),
             known["verdict"] or "",
             str(len(trace)),
-            f"{share:.0%}",
+            f"{hub_share(trace):.0%}",
         )
     return table
 

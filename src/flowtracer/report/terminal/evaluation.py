@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from flowtracer.evaluation.summary import Result
+from flowtracer.evaluation.summary import BenchmarkResult
 
 
-def benchmark_tables(results: Sequence[Result]) -> Iterator[Table]:
+def benchmark_tables(results: Sequence[BenchmarkResult]) -> Iterator[Table]:
     """avg@k and pass@k, then reasons; agreement with labels where responses had them."""
     ks = sorted({int(k) for result in results for k in result.passes} - {1})
     table = Table(pad_edge=False, title=Text("95 % intervals over problems"), title_justify="left")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from flowtracer.checks.planted import Faithfulness, Row
+from flowtracer.checks.planted import Faithfulness, Separation
 from flowtracer.intervals import Interval
 
 
@@ -25,7 +25,7 @@ def faithfulness_tables(result: Faithfulness) -> Iterator[Table]:
         yield _by_band("AUROC of signals by band of layers, by step", signals)
 
 
-def _by_strategy(title: str, rows: list[Row]) -> Table:
+def _by_strategy(title: str, rows: list[Separation]) -> Table:
     table = Table("strategy", title=Text(title), title_justify="left", pad_edge=False)
     for header in ("steps", "steps by mean", "tokens", "problems"):
         table.add_column(header, justify="right")
@@ -35,7 +35,7 @@ def _by_strategy(title: str, rows: list[Row]) -> Table:
     return table
 
 
-def _by_band(title: str, rows: list[Row]) -> Table:
+def _by_band(title: str, rows: list[Separation]) -> Table:
     """Signals down, bands across; what no band has stands under the first column."""
     bands = list(dict.fromkeys(row.key.band for row in rows if row.key.band))
     table = Table("signal", title=Text(title), title_justify="left", pad_edge=False)

@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from flowtracer.trace.measures import reasoning, step_of
 from flowtracer.trace.trace import Trace, printable
 
 # One hue from light to dark reads the same with any colour vision. The widest level is the share that flow credit
@@ -57,8 +58,8 @@ def _text(trace: Trace, *, prompt: bool) -> RenderableType:
 
 def _styles(trace: Trace) -> Iterator[tuple[int, str]]:
     """Reasoning tokens that carry flow, with the style of their rank among them all."""
-    reasoning = np.flatnonzero(trace.response.mask(len(trace)) & ~trace.answer.mask(len(trace)))
-    ranked = reasoning[np.argsort(-trace.flow[reasoning], kind="stable")]
+    inside = np.flatnonzero(reasoning(trace))
+    ranked = inside[np.argsort(-trace.flow[inside], kind="stable")]
     for rank, token in enumerate(ranked):
         style = next((style for share, style in LEVELS if rank < share * len(ranked)), None)
         if style is not None and trace.flow[token] > 0:
@@ -79,11 +80,10 @@ def _hub_table(trace: Trace, n: int) -> Table:
     table.add_column("fan-out", justify="right")
     table.add_column("kind")
     for hub in trace.hubs(n):
-        step = next(s for s, span in enumerate(trace.step_spans) if span.start <= hub.token < span.stop)
         table.add_row(
             str(hub.token),
             Text(trace.label(hub.token)),
-            str(step),
+            str(step_of(trace, hub.token)),
             f"{trace.flow[hub.token]:.1%}",
             f"{hub.fan_in:.1f}",
             f"{hub.fan_out:.1f}",
