@@ -41,10 +41,7 @@ def made_trace(
     final = Span(start=length - answer, stop=length)
     question_T = torch.arange(length) < start
     result = compute_flow(_attention(tokens, seed), question_T, torch.arange(length) >= final.start)
-    steps_T = np.repeat(np.arange(len(spans)), [len(span) for span in spans])
-    summary = summarise_edges(
-        result.panels, result.solution, max_edges=max_edges, steps_BT=torch.from_numpy(steps_T)[None]
-    )[0]
+    summary = summarise_edges(result.panels, result.solution, max_edges=max_edges, steps=[spans])[0]
     draw = np.random.default_rng(seed)
     kept = (len(summary.edges), HEADS_PER_EDGE)
     head_flow = draw.dirichlet(np.full(len(LAYERS) * HEADS, 0.5)).reshape(len(LAYERS), HEADS)
@@ -69,7 +66,8 @@ def made_trace(
         edge_head_shares=np.sort(draw.dirichlet(np.ones(6), kept[0]), axis=1)[:, :-4:-1].astype(np.float32),
         head_flow=head_flow,
         step_spans=tuple(spans),
-        step_flow=summary.step_flow,
+        step_edges=summary.step_edges,
+        step_within=summary.step_within,
         layers=LAYERS,
         model="made",
         metadata=metadata or {},

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from flowtracer.report.figures.style import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, styled
+from whole_trace import measured
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -22,8 +23,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def main() -> None:
     """Write the page and the picture."""
-    trace, solve, scaling, length, step, panels = (
-        read(name) for name in ("trace_cost", "flow_solve", "scaling", "length", "step_share", "cpu_panels")
+    trace, whole, solve, scaling, length, step, panels = (
+        read(name)
+        for name in ("trace_cost", "whole_trace", "flow_solve", "scaling", "length", "step_share", "cpu_panels")
     )
     parts = [
         "# Benchmarks",
@@ -32,6 +34,7 @@ def main() -> None:
         "![Seconds over tokens: a trace beside a forward and beside all maps; the solve beside general solvers]"
         "(benchmarks.svg)",
         *trace_section(trace),
+        *whole_section(whole),
         *solve_section(solve),
         *length_section(length),
         *step_section(step),
@@ -93,6 +96,28 @@ def trace_section(result: dict[str, Any]) -> list[str]:
         "edges, fans and heads. The *obvious way* is `output_attentions=True` on eager attention and numpy loops; a "
         "dash where its maps do not fit. Memory is the peak above the resting process, in MiB.",
         markdown([*header, "plain, MiB", "trace, MiB", "obvious, MiB"], map(cells, result["lengths"])),
+        growth(result),
+        machine(result),
+    ]
+
+
+def whole_section(result: dict[str, Any]) -> list[str]:
+    """Memory of whole traces over lengths."""
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        measurements = (cell for kind in ("streamed", "kept") for cell in measured(row.get(kind)))
+        return [f"{row['length']:,}", f"{row['steps']:,}", *measurements]
+
+    shape = result["shape"]
+    header = ("streamed, MiB", "s", "processor s", "kept, MiB", "s", "processor s")
+    return [
+        "## Memory of a whole trace",
+        f"`Tracer.trace` from text to `Trace`, flow between sentences and heads included, with a random model of "
+        f"{shape['layers']} layers of width {shape['width']} and sentences of {result['step_tokens']} tokens. "
+        "*Streamed* keeps nothing of size T x T and computes the panels of attention in every pass; *kept* computes "
+        "them once. MiB are the peak above the process at rest; a panel's scores take at most 32 MiB, however long the "
+        "text. Processor seconds leave out what else the machine did.",
+        markdown(["tokens", "sentences", *header], map(cells, result["lengths"])),
         growth(result),
         machine(result),
     ]

@@ -62,7 +62,13 @@ PAPER = {"4B, 1K tokens": 0.022, "4B, 8K tokens": 0.045}
 class Deaf(FlowGRPOTrainer):
     """Never listens to a pass that the trainer runs anyway."""
 
-    _boards = property(lambda self: False, lambda self, value: None)
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        if self._overheard is not None:
+            self._overheard.hears_generation = False
+        return super()._generate_single_turn(*args, **kwargs)
+
+    def _is_policy(self, model: Any) -> bool:
+        return False
 
 
 SIDES: dict[str, tuple[type[FlowGRPOTrainer], str]] = {

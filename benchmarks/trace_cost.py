@@ -5,7 +5,7 @@
 Three calls on the same tokens take turns:
 
 - a plain forward with LM head;
-- a whole trace: truncated forward, panels, reach, flow, edges, fans, heads;
+- a whole trace: truncated forward, panels, reach, flow, edges, fans, flow between steps of 15 tokens, heads;
 - the obvious way: `output_attentions=True` on eager attention, the mean map, and the two recurrences as numpy loops.
 
 Times are medians, ratios are of calls within a round; memory is the peak above the resting process. Where the maps of
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,17 @@ from rich.table import Table
 from flowtracer.attention.panels import AttentionPanels
 from flowtracer.doctor import free_memory
 from flowtracer.flow import summarise_edges, summarise_heads
+from flowtracer.flow.edges import MAX_EDGES
 from flowtracer.flow.solution import panel_bounds
 from flowtracer.flow.solve import solve, within_budget
 from flowtracer.model.capture import AttentionReader
 from flowtracer.model.load import load_model
 from flowtracer.study.machine import stamp
+from flowtracer.text.span import Span
 from growth import exponents
 from machine import peak_bytes, seconds
 
+STEP_TOKENS = 15
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 FEWER_ROUNDS_FROM = 4096
 """Where a round takes minutes."""
@@ -52,6 +56,8 @@ class Calls:
         self.question_1T, self.answer_1T = torch.zeros(2, 1, length, dtype=torch.bool)
         self.question_1T[:, : length // 8] = True
         self.answer_1T[:, -4:] = True
+        bounds = [*range(0, length, STEP_TOKENS), length]
+        self.steps = [Span(start=start, stop=stop) for start, stop in pairwise(bounds)]
         self.parts: dict[str, list[float]] = {}
 
     def plain(self) -> None:
@@ -67,7 +73,7 @@ class Calls:
         # Kept panels are computed once, here; a source that keeps none computes them in every pass.
         self._timed("panels", lambda: [panels.rows(*bound) for bound in bounds] if panels is not attention else None)
         found = self._timed("solve", lambda: solve(panels, self.question_1T, self.answer_1T))
-        edges = self._timed("edges", lambda: summarise_edges(panels, found, max_edges=100_000))
+        edges = self._timed("edges", lambda: summarise_edges(panels, found, max_edges=MAX_EDGES, steps=[self.steps]))
         self._timed("heads", lambda: summarise_heads(attention, found, [summary.edges for summary in edges]))
 
     def obvious(self) -> None:

@@ -50,8 +50,7 @@ def synthetic_trace(
     ends = np.cumsum([len(piece) for piece in pieces])
     breaks = [first, *(k + 1 for k in range(first, length) if pieces[k].endswith("\n")), length]
     steps = tuple(Span(start=a, stop=b) for a, b in zip([0, *breaks], breaks, strict=False) if b > a)
-    steps_BT = torch.tensor([[step for step, span in enumerate(steps) for _ in span]])
-    summary = summarise_edges(panels, solution, max_edges=100_000, steps_BT=steps_BT)[0]
+    summary = summarise_edges(panels, solution, max_edges=100_000, steps=[steps])[0]
     heads = summarise_heads(_Heads(torch.from_numpy(attention)), solution, [summary.edges])[0]
     head_flow = np.stack(heads.head_flow)
     text = "".join(pieces)
@@ -75,7 +74,8 @@ def synthetic_trace(
         "edge_head_shares": heads.edge_head_shares,
         "head_flow": head_flow / head_flow.sum(),
         "step_spans": steps,
-        "step_flow": summary.step_flow,
+        "step_edges": summary.step_edges,
+        "step_within": summary.step_within,
         "layers": (1, 2),
         "model": "synthetic",
         "metadata": {"id": "s"},

@@ -23,7 +23,7 @@ N     a selection: chosen sequences, places or values
 Torch is not imported here, so that saved traces can be studied without it.
 """
 
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-__all__ = ["Bool", "Float", "Int", "Shaped", "ndarray"]
+__all__ = ["Bool", "Float", "Int", "ndarray"]

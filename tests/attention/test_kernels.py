@@ -1,5 +1,6 @@
-"""The kernels in Triton's interpreter against torch's panels and a float64 softmax, and as GPUs' machine code."""
+"""The kernels in Triton's interpreter against torch's panels and their float64 twin, and as GPUs' machine code."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ pytest.importorskip("triton", reason="Triton has no build for this system; on Li
 
 import kernel as benchmark
 from flowtracer.attention.kernels.launch import LayerKernel, Tiles
+from flowtracer.attention.kernels.reference import LayerReference
 
 # On purpose some tests divide by zero and subtract infinities; numpy, which interprets, says so and a GPU does not.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -33,52 +35,29 @@ def layer(length, *, batch=1, heads=4, key_heads=2, width=8, dtype=torch.float32
     return LayerAttention(**{"layer": 3, "query_BHTD": query, "key_BKTD": keys, "scale": 0.7, "mask": None, **changes})
 
 
-def kernel_of(attention, tiles=SMALL):
+def rows_of(implementation, attention, panel_rows=23, dtype=torch.float32):
+    """Head means of a whole sequence from panels that are no multiple of a tile."""
     names = ("scale", "mask", "segments_BT", "window", "softcap", "sinks_H")
     given = {name: getattr(attention, name) for name in names}
-    return LayerKernel(attention.query_BHTD, attention.key_BKTD, tiles=tiles, **given)
-
-
-def kernel_rows(attention, panel_rows=23):
-    """Head means of a whole sequence from panels that are no multiple of a tile."""
-    kernel, (batch, heads, length, _) = kernel_of(attention), attention.query_BHTD.shape
-    out = torch.zeros(batch, length, length)
+    layer = implementation(attention.query_BHTD, attention.key_BKTD, tiles=SMALL, **given)
+    batch, heads, length, _ = attention.query_BHTD.shape
+    out = torch.zeros(batch, length, length, dtype=dtype)
     for start in range(0, length, panel_rows):
         stop = min(start + panel_rows, length)
-        total = torch.zeros(batch, stop - start, stop)
-        kernel.add_rows(total, start, 1 / heads)
+        total = torch.zeros(batch, stop - start, stop, dtype=dtype)
+        layer.add_rows(total, start, 1 / heads)
         out[:, start:stop, :stop] = total
     return out
 
 
-def reference_rows(attention):
-    """The same in float64, one row of one head at a time."""
-    batch, heads, length, _ = attention.query_BHTD.shape
-    query, keys = attention.query_BHTD.double(), attention.key_BKTD.double()
-    keys = keys.repeat_interleave(heads // keys.shape[1], 1)
-    out = torch.zeros(batch, length, length, dtype=torch.float64)
-    for b, h, k in ((b, h, k) for b in range(batch) for h in range(heads) for k in range(length)):
-        scores = keys[b, h, : k + 1] @ query[b, h, k] * attention.scale
-        if attention.softcap is not None:
-            scores = attention.softcap * torch.tanh(scores / attention.softcap)
-        columns = torch.arange(k + 1)
-        allowed = torch.ones(k + 1, dtype=torch.bool)
-        if attention.window is not None:
-            allowed &= columns > k - attention.window
-        if attention.segments_BT is not None:
-            segments = attention.segments_BT[b]
-            allowed &= (segments[: k + 1] == segments[k]) & (segments[: k + 1] > 0)
-        if attention.mask is not None:
-            row = attention.mask.expand(batch, -1, -1, -1)[b, 0, k, : k + 1]
-            allowed &= row if row.dtype == torch.bool else row > torch.finfo(row.dtype).min / 2
-            scores = scores if row.dtype == torch.bool else scores + row
-        if not allowed.any():
-            continue
-        scores = scores[allowed]
-        top = scores.max() if attention.sinks_H is None else torch.maximum(scores.max(), attention.sinks_H[h].double())
-        sink = 0.0 if attention.sinks_H is None else (attention.sinks_H[h] - top).exp()
-        out[b, k, : k + 1][allowed] += (scores - top).exp() / ((scores - top).exp().sum() + sink)
-    return out.tril(-1) / heads
+def kernel_rows(attention):
+    return rows_of(LayerKernel, attention)
+
+
+def test_twins_have_one_signature():
+    for name in ("__init__", "add_rows"):
+        kernel, twin = (inspect.signature(getattr(cls, name)) for cls in (LayerKernel, LayerReference))
+        assert kernel == twin, name
 
 
 def assert_same(attention):
@@ -86,7 +65,7 @@ def assert_same(attention):
     got = kernel_rows(attention)
     torch_rows = attention.weights(0, got.shape[1]).mean(1).tril(-1)
     assert_close(got, torch_rows, torch.float32)
-    assert_close(got, reference_rows(attention), torch.float32)
+    assert_close(got, rows_of(LayerReference, attention, dtype=torch.float64), torch.float32)
     return got
 
 

@@ -176,6 +176,24 @@ def test_a_second_process_in_a_folder_is_refused(command, model, rollouts, trace
         assert {file.name for file in out.iterdir()} == {".lock", ".lock.pid"}
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (3, r"(?<!about )\b\d+ tokens in 3 rollouts, the longest of \d"),
+        (130, r"about [\d,]+ tokens in 130 rollouts, the longest of some \d"),
+    ],
+)
+def test_a_long_run_says_first_what_lies_ahead(model, tmp_path, monkeypatch, count, expected):
+    file = tmp_path / "rollouts.jsonl"
+    line = json.dumps({"prompt": PROMPT, "response": "3 + 4 = 7.\nA: 7"}) + "\n"
+    file.write_text(line * count)
+    monkeypatch.setattr(sys.modules["flowtracer.cli.trace"], "LONG_RUN", 20)
+    arguments = ["trace", str(file), "--model", model, "--layers", "0", "--show", "0", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert re.search(expected, re.sub(r"\s+", " ", done.output))
+
+
 def test_a_damaged_trace_is_named_and_traced_again(model, rollouts, tmp_path):
     out = tmp_path / "out"
     arguments = ["trace", rollouts, "--model", model, "--out", out]

@@ -83,6 +83,14 @@ def test_choice(response, right):
     assert (graded("choice", "B", response, options=PLANETS)[0] == "correct") == right
 
 
+@pytest.mark.parametrize(("answer", "letter"), [("3", "A"), ("-3", "B"), ("3 + 4", "C"), ("3 * 4", "D")])
+def test_choices_that_differ_in_a_sign_are_two(answer, letter):
+    options = {"A": "3", "B": "-3", "C": "3 + 4", "D": "3 * 4"}
+    for gold in options:
+        reason = graded("choice", gold, rf"\boxed{{{answer}}}", options=options)[0]
+        assert (reason == "correct") == (gold == letter)
+
+
 @pytest.mark.parametrize(
     ("gold", "response", "right"),
     [
@@ -92,6 +100,10 @@ def test_choice(response, right):
         ("the French Revolution", r"\boxed{\text{French revolution}}", True),
         ("French Revolution", r"\boxed{American Revolution}", False),
         ("0.5", r"\boxed{\frac12}", True),
+        ("COVID-19", r"\boxed{Covid 19}", True),
+        ("-3", r"\boxed{3}", False),
+        ("x-1", r"\boxed{x+1}", False),
+        ("1/2", r"\boxed{1 2}", False),
     ],
 )
 def test_short(gold, response, right):

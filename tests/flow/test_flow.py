@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import flowtracer as ft
 from flowtracer.errors import InputError
 from flowtracer.flow import CachedPanels, MatrixPanels, summarise_edges
+from flowtracer.flow.edges import MAX_EDGES
 from flowtracer.flow.solve import SOLVERS, solve
 from tolerances import assert_close
 
@@ -313,6 +314,23 @@ def test_a_sequence_without_an_answer_beside_one_with():
     assert not solution.flow_BT[0].any()
 
 
+def test_a_results_edges_are_searched_once_and_no_more_than_a_trace_keeps(monkeypatch):
+    graph = torch.rand(500, 500, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).tril() / 500
+    result = ft.compute_flow(graph, mask(500, range(9)), mask(500, [499]))
+    asked = []
+
+    def counted(panels, solution, *, max_edges):
+        asked.append(max_edges)
+        return summarise_edges(panels, solution, max_edges=max_edges)
+
+    monkeypatch.setattr("flowtracer.flow.result.summarise_edges", counted)
+    paths, backbone = result.paths(2), result.backbone(0.5)
+    assert (result.paths(2), len(result.backbone(0.5).edges)) == (paths, len(backbone.edges))
+    assert asked == [MAX_EDGES]
+    assert backbone.share >= 0.5 - 1e-6
+    assert all(path.exact for path in paths)
+
+
 ROW = torch.full((4, 4), 0.25)
 
 
@@ -324,8 +342,10 @@ ROW = torch.full((4, 4), 0.25)
         (ROW.long(), mask(4, [0]), mask(4, [3]), "floating point"),
         (-ROW, mask(4, [0]), mask(4, [3]), "negative"),
         (ROW * torch.nan, mask(4, [0]), mask(4, [3]), "NaN"),
-        (ROW, mask(3, [0]), mask(4, [3]), "question mask"),
-        (ROW, mask(4, [0]).long(), mask(4, [3]), "question mask as booleans"),
+        (ROW, mask(3, [0]), mask(4, [3]), r"question mask as 4 booleans.* of shape \(3,\)"),
+        (ROW, mask(4, [0]).long(), mask(4, [3]), "question mask as 4 booleans, one a token, got torch.int64"),
+        (ROW, mask(4, [0]), mask(4, [3])[None], r"answer mask as 4 booleans.* of shape \(1, 4\)"),
+        (ROW, np.array([0]), np.array([3]), r"question mask .* of shape \(1,\); a mask from ind.*zeros\(4, bool\)"),
         (ROW, mask(4, [0]), mask(4, []), "answer token"),
         (ROW, mask(4, []), mask(4, [3]), "question token"),
         (ROW, mask(4, [3]), mask(4, [1]), "question token"),
@@ -352,18 +372,12 @@ def test_edges_outside_the_sequence_are_refused():
         ft.compute_flow(ROW, mask(4, [0]), mask(4, [3])).edge_flow(0, 9)
 
 
-@given(connected_graphs(max_tokens=30), st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**32))
-def test_edges_that_are_kept_are_the_largest_and_steps_add_up(graph, limit, steps, seed):
-    attention_TT, _, _ = graph
-    source = MatrixPanels(attention_TT[None], panel_rows=7)
+@given(connected_graphs(max_tokens=30), st.integers(1, 40))
+def test_edges_that_are_kept_are_the_largest(graph, limit):
+    source = MatrixPanels(graph[0][None], panel_rows=7)
     solution = solve_one(*graph)
-    steps_BT = torch.randint(0, steps, (1, len(attention_TT)), generator=torch.Generator().manual_seed(seed))
-    whole = summarise_edges(source, solution, max_edges=10_000, steps_BT=steps_BT)[0]
-    cut = summarise_edges(source, solution, max_edges=limit, steps_BT=steps_BT)[0]
+    whole = summarise_edges(source, solution, max_edges=10_000)[0]
+    cut = summarise_edges(source, solution, max_edges=limit)[0]
     assume(len(whole.edges) > 0)
     np.testing.assert_array_equal(cut.edges.flow, whole.edges.flow[:limit])
     assert cut.edges.complete == (len(whole.edges) <= limit)
-    expected = np.zeros_like(whole.step_flow)
-    step_T = steps_BT[0].numpy()
-    np.add.at(expected, (step_T[whole.edges.source], step_T[whole.edges.target]), whole.edges.flow)
-    np.testing.assert_allclose(cut.step_flow, expected, atol=1e-12)

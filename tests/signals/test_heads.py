@@ -30,7 +30,7 @@ def maps_of(model, ids_T, layers):
 def test_mean_scores_are_those_of_the_maps(rows):
     model, sampled = tiny_model(), sampled_batch(rows, responses=LONG)
     reader = AttentionReader(model, [1, 2])
-    few = sampled.rows(torch.arange(len(rows)))
+    few = sampled.few(torch.arange(len(rows)))
     received_BR, entropy_BR = mean_scores(few.attend(reader, stop_early=True), few)
     for row in range(len(rows)):
         ids_T, start = sequence(sampled, row)
@@ -46,7 +46,7 @@ def test_mean_scores_are_those_of_the_maps(rows):
 def test_head_scores_are_those_of_the_maps(rows, monkeypatch):
     model, sampled = tiny_model(), sampled_batch(rows, responses=LONG)
     reader = AttentionReader(model, [1, 2])
-    few = sampled.rows(torch.arange(len(rows)))
+    few = sampled.few(torch.arange(len(rows)))
     layers = few.attend(reader, stop_early=True)
     monkeypatch.setattr(heads, "AttentionPanels", lambda layers, **_: AttentionPanels(layers, panel_rows=16))
     waad_BR, fai_BR = head_scores(layers, few)

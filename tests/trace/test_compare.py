@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import flowtracer as ft
 from flowtracer.errors import InputError
-from flowtracer.trace.compare import _align_steps, shared_prefix
+from flowtracer.trace.alignment import align_steps
+from flowtracer.trace.compare import shared_prefix
 from synthetic import PROMPT, RIGHT, WRONG, synthetic_trace
 
 
@@ -97,7 +98,7 @@ def test_steps_stand_side_by_side(right, wrong):
 def test_equal_steps_hold_the_alignment():
     a = [("x",), ("1", "+", "2", "=", "3"), ("so",), ("end",)]
     b = [("1", "+", "2", "=", "4"), ("new", "one"), ("so",), ("end",), ("more",)]
-    pairs = [(pair.a, pair.b, pair.likeness) for pair in _align_steps(a, b, 10)]
+    pairs = [(pair.a, pair.b, pair.likeness) for pair in align_steps(a, b, 10)]
     assert pairs == [
         (10, None, 0), (11, 10, 0.8), (None, 11, 0), (12, 12, 1), (13, 13, 1), (None, 14, 0)
     ]  # fmt: skip
@@ -108,7 +109,7 @@ words = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("abc"), st.sam
 
 @given(a=words, b=words)
 def test_an_alignment_keeps_every_step_once_and_in_order(a, b):
-    pairs = _align_steps(a, b, 0)
+    pairs = align_steps(a, b, 0)
     assert [pair.a for pair in pairs if pair.a is not None] == list(range(len(a)))
     assert [pair.b for pair in pairs if pair.b is not None] == list(range(len(b)))
     for pair in pairs:

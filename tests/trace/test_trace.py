@@ -9,8 +9,10 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from flowtracer.errors import FormatError, InputError
+from flowtracer.text.span import Span
 from flowtracer.trace import Trace, TrainedOn, find_traces, load_trace
 from flowtracer.trace import trace as trace_module
+from flowtracer.trace.backbone import Edges
 from traces import make_trace
 
 
@@ -118,6 +120,27 @@ def test_a_trace_of_the_first_schema_is_read_without_heads(tmp_path, monkeypatch
     old = load_trace(file)
     assert (old.edge_heads.shape, old.edge_head_shares.shape, old.head_flow.shape) == ((4, 0, 2), (4, 0), (2, 0))
     assert load_trace(old.save(tmp_path / "new.safetensors")).to_dict() == old.to_dict()
+
+
+def test_a_trace_that_holds_the_matrix_of_step_flow_is_read(tmp_path, monkeypatch):
+    new = make_trace(
+        step_spans=tuple(Span(start=n, stop=n + 1) for n in range(4)),
+        step_within=np.array([0.0, 0.25, 0.0, 0.125]),
+        step_edges=Edges(
+            source=np.array([2, 0, 1]), target=np.array([3, 1, 3]), flow=np.array([0.75, 0.5, 0.25]), complete=True
+        ),
+    )
+    arrays = trace_module._arrays
+
+    def as_before(trace):
+        kept = {name: array for name, array in arrays(trace).items() if not name.startswith(("step_edge", "step_with"))}
+        return {**kept, "step_flow": trace.step_flow}
+
+    monkeypatch.setattr(trace_module, "_arrays", as_before)
+    file = dataclasses.replace(new, schema_version=2).save(tmp_path / "t.safetensors")
+    monkeypatch.undo()
+    assert load_trace(file).to_dict() == new.to_dict()
+    assert new.step_flow.tolist() == [[0, 0.5, 0, 0], [0, 0.25, 0, 0.25], [0, 0, 0, 0.75], [0, 0, 0, 0.125]]
 
 
 @pytest.mark.parametrize("text", ["</script>\x1b[2J\r\u202e123", "\ud800 lone", "", "é" * 9, "\0" * 12])

@@ -35,7 +35,9 @@ def test_nothing_to_trace():
     assert estimate(tracer, rollouts()[2:]).tokens == 0
 
 
-@pytest.mark.parametrize(("text", "expected"), [("2GiB", 2**31), ("1.5 MB", 1_500_000), ("4096", 4096)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2GiB", 2**31), ("1.5 MB", 1_500_000), (" 2 TiB", 2**41), ("4096", 4096)]
+)
 def test_sizes(text, expected):
     assert parse_bytes(text) == expected
 

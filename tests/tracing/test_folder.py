@@ -59,6 +59,7 @@ def test_rollouts_that_were_generated_anew_are_traced_anew(tracer, tmp_path):
     _, second, traced = run(tmp_path, tracer, [rollout(1, "a"), rollout(5, "b")])
     assert traced == [rollout(5).response]
     assert texts(tmp_path) == ["4", "8"]
+    assert len(TraceFolder(tmp_path, {}).unused()) == 2
     assert (first.traced, second.traced) == (3, 2), "what the file no longer says is not in the summary"
     outcomes, third, traced = run(tmp_path, tracer, [rollout(1, "a"), rollout(2, "b"), rollout(3, "c")])
     assert traced == [], "and comes back when it says it again"

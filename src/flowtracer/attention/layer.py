@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +114,7 @@ class LayerAttention:
             for name in ("mask", "position_bias")
             if isinstance(value := getattr(self, name), Tensor)
         }
+        per_head |= self._renumbered_rule(heads=index)
         return replace(
             self,
             chosen=tuple(self.heads[h] for h in heads),
@@ -134,6 +132,7 @@ class LayerAttention:
             for name in ("mask", "position_bias", "segments_BT")
             if isinstance(value := getattr(self, name), Tensor) and len(value) > 1
         }
+        per_sequence |= self._renumbered_rule(sequences=index)
         return replace(self, query_BHTD=self.query_BHTD[index], key_BKTD=self.key_BKTD[index], **per_sequence)
 
     def segment(self, row: int, start: int, stop: int) -> LayerAttention:
@@ -147,9 +146,8 @@ class LayerAttention:
             for name in ("mask", "position_bias")
             if isinstance(value := getattr(self, name), Tensor)
         }
-        if self.mask is not None and not isinstance(self.mask, Tensor):
-            rule, index = self.mask, torch.arange(len(self.query_BHTD), device=self.query_BHTD.device)[rows]
-            cut["mask"] = lambda b, h, q, k: rule(index[b], h, q + start, k + start)
+        index = torch.arange(len(self.query_BHTD), device=self.query_BHTD.device)[rows]
+        cut |= self._renumbered_rule(sequences=index, first=start)
         return replace(
             self,
             query_BHTD=self.query_BHTD[rows, :, start:stop],
@@ -157,3 +155,17 @@ class LayerAttention:
             segments_BT=None if self.segments_BT is None else self.segments_BT[rows, start:stop],
             **cut,
         )
+
+    def _renumbered_rule(
+        self, *, sequences: Int[Tensor, " B"] | None = None, heads: Int[Tensor, " H"] | None = None, first: int = 0
+    ) -> dict[str, Any]:
+        """A mask that is a rule knows the layer's own numbers: of sequences, heads, and tokens from `first` on."""
+        rule = self.mask
+        if rule is None or isinstance(rule, Tensor):
+            return {}
+
+        def renumbered(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            own_b, own_h = b if sequences is None else sequences[b], h if heads is None else heads[h]
+            return rule(own_b, own_h, q + first, k + first)
+
+        return {"mask": renumbered}

@@ -34,7 +34,6 @@ class SharedPrefixPanels:
         self._whole = AttentionPanels(self._layers)
         self.batch, self.length, self.device = self._whole.batch, self._whole.length, self._whole.device
         self.panel_rows = self._whole.panel_rows
-        self.head_counts = self._whole.head_counts
         self._shared_BB = _common_prefixes(ids_BT, mask_BT)
         self._few: tuple[tuple[int, ...], AttentionPanels] = ((), self._whole)
 

@@ -14,15 +14,16 @@ from flowtracer.errors import FormatError, InputError
 if TYPE_CHECKING:
     from flowtracer.trace import Rollout, Skipped, Trace
 
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
 
 def parse_bytes(text: str) -> int:
     """Bytes out of "2GiB", "500 MB" or a plain number."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|)\s*", text)
-    if found is None:
-        raise InputError(f'expected a size such as "2GiB", "500MB" or a number of bytes, got {text!r}')
-    return int(float(found.group(1)) * _UNITS[found.group(2)])
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(ByteSize).validate_python(text.strip())
+    except ValidationError as error:
+        message = f'expected a size such as "2GiB", "500MB" or a number of bytes, got {text!r}'
+        raise InputError(message) from error
 
 
 def parse_layers(text: str) -> list[int]:

@@ -76,6 +76,8 @@ def trace(
             console.print(load_trace(file))
         console.rule()
         console.print(_summary_table(summary, seconds, made))
+        if unused := len(folder.unused()):
+            console.print(Text(f"{unused} traces of other rollouts set aside as *.unused", style="dim"))
         if html:
             from flowtracer.report.page.site import read_skipped, write_site
 

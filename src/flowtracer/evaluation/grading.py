@@ -70,15 +70,14 @@ def _choice(answered: Answered, text: str) -> bool:
     options = answered.options or {}
     letter = _letter(text)
     if letter is None or (options and letter not in options):
-        said = _words(text)
-        letter = next((name for name, option in options.items() if _words(option) == said), None)
+        letter = next((name for name, option in options.items() if _same_words(option, text)), None)
     return letter is not None and letter == _letter(answered.gold)
 
 
 def _short(answered: Answered, text: str) -> bool:
     if lone_letter(answered.gold) is not None:
         return _choice(answered, text)
-    return _words(answered.gold) == _words(text) or same(answered.gold, text, tolerance=answered.tolerance)
+    return _same_words(answered.gold, text) or same(answered.gold, text, tolerance=answered.tolerance)
 
 
 RULES: dict[str, Callable[[Answered, str], bool]] = {
@@ -115,10 +114,19 @@ def _letter(text: str) -> str | None:
     return match.group(1).upper() if match else None
 
 
-def _words(text: str) -> str:
-    """Letters and digits alone, without articles and case."""
-    words = re.findall(r"\w+", unicodedata.normalize("NFKC", plain(text)).casefold())
-    return " ".join(word for word in words if word not in ("a", "an", "the"))
+def _same_words(one: str, other: str) -> bool:
+    """The same letters and digits, without articles and case; signs of arithmetic count, marks do not."""
+    (words, signs), (others, other_signs) = (_words_and_signs(text) for text in (one, other))
+    return words == others and signs == other_signs
+
+
+def _words_and_signs(text: str) -> tuple[list[str], list[str]]:
+    said = unicodedata.normalize("NFKC", plain(text)).casefold()
+    return [word for word in re.findall(r"\w+", said) if word not in ("a", "an", "the")], _SIGN.findall(said)
+
+
+# A hyphen behind a word is none: COVID-19.
+_SIGN = re.compile(r"(?<![^\W\d_]{2})-|[+*/^=<>]|(?<=\d)\.(?=\d)")
 
 
 _JOINT = re.compile(r"\}?[\s$.,;&\\()]*(?:(?:\\text\{\s*)?(?:and|or)(?:\s*\})?)?[\s$,;&\\()]*")

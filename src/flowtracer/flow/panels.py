@@ -179,12 +179,11 @@ def edge_flow_scale(solution: Solution, start: int, stop: int) -> Float[Tensor, 
     """What turns capacity into edge flow, `h(k) u(i)` of (4'), for rows `k` in `start..stop`, columns `0..stop`."""
     log_onward_BC = solution.log_inflow_BT[:, :stop].masked_fill(solution.answer_BT[:, :stop], -torch.inf)
     log_reach_BP = solution.log_reach_BT[:, start:stop]
-    scale_BPC = (log_reach_BP[:, :, None] + log_onward_BC[:, None, :]).exp()
+    scale_BPC = (log_reach_BP[:, :, None] + log_onward_BC[:, None, :]).exp_()
     # phi <= 1 bounds the scale by 1 / W; only where W is 0 can it overflow, and 0 * inf must stay 0.
-    return scale_BPC.clamp_max(torch.finfo(torch.float32).max)
+    return scale_BPC.clamp_max_(torch.finfo(torch.float32).max)
 
 
 def edge_flow_rows(panels: PanelSource, solution: Solution, start: int, stop: int) -> Float[Tensor, "B P C"]:
     """Edge flow `phi(i->k)` of equation (5) for rows `k` in `start..stop`, columns `i` in `0..stop`."""
-    scale_BPC = edge_flow_scale(solution, start, stop)
-    return panels.rows(start, stop).to(scale_BPC.dtype) * scale_BPC
+    return edge_flow_scale(solution, start, stop).mul_(panels.rows(start, stop))

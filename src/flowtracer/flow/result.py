@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,18 +11,21 @@ from torch import Tensor
 
 from flowtracer.errors import InputError
 from flowtracer.flow import panels as _panels
-from flowtracer.flow.edges import summarise_edges
+from flowtracer.flow.edges import MAX_EDGES, summarise_edges
 from flowtracer.flow.panels import MatrixPanels
 from flowtracer.flow.solution import PanelSource, Solution
 from flowtracer.flow.solve import solve
-from flowtracer.shapes import Float
+from flowtracer.shapes import Bool, Float
 from flowtracer.trace import backbone
 from flowtracer.trace.backbone import Backbone, Edges, Path, TokenGraph
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what is computed once is kept in the instance
 class FlowResult:
-    """Flow over one sequence, with the matrix it was computed from."""
+    """Flow over one sequence, with the matrix it was computed from.
+
+    Backbone and paths are read off its largest edges, 100,000 at most, as those of a `Trace` are; they are found once.
+    """
 
     panels: PanelSource
     solution: Solution
@@ -53,16 +57,16 @@ class FlowResult:
         return summarise_edges(self.panels, self.solution, max_edges=n)[0].edges
 
     def backbone(self, share: float = 0.5) -> Backbone:
-        """The fewest largest edges that carry `share` of the flow by themselves."""
-        return backbone.backbone(self._graph(), share)
+        """The fewest largest edges that carry `share` of the flow by themselves; its own `.share` says what they do."""
+        return backbone.backbone(self._graph, share)
 
     def paths(self, k: int = 5) -> list[Path]:
-        """The `k` most probable walks from question to answer."""
-        return backbone.best_paths(self._graph(), k)
+        """The `k` most probable walks from question to answer; each says whether it is `.exact`."""
+        return backbone.best_paths(self._graph, k)
 
+    @cached_property
     def _graph(self) -> TokenGraph:
-        edges = self.top_edges(self.panels.length**2)
-        return token_graph(self.solution, 0, edges)
+        return token_graph(self.solution, 0, self.top_edges(MAX_EDGES))
 
 
 def token_graph(solution: Solution, b: int, edges: Edges) -> TokenGraph:
@@ -104,12 +108,23 @@ def compute_flow(
     if not bool(((below >= 0) & (below < torch.inf)).all()):
         raise InputError("expected attention that is finite and not negative, got NaN, infinity or a negative weight")
     source = MatrixPanels(attention_TT[None])
-    question_BT = torch.as_tensor(question_T)[None]
-    answer_BT = torch.as_tensor(answer_T)[None]
-    solution = solve(source, question_BT, answer_BT, implementation=implementation)
+    question_1T, answer_1T = (
+        _mask(name, given, source.length)[None] for name, given in (("question", question_T), ("answer", answer_T))
+    )
+    solution = solve(source, question_1T, answer_1T, implementation=implementation)
     if not bool(solution.connected_B[0]):
         raise InputError(
             "expected at least one question token that the answer attends to, directly or through others; got none: "
             "check that the question mask is not empty and stands before the answer"
         )
     return FlowResult(panels=source, solution=solution)
+
+
+def _mask(name: str, given: Tensor | np.ndarray, length: int) -> Bool[Tensor, " T"]:
+    mask_T = torch.as_tensor(given)
+    if mask_T.dtype != torch.bool or mask_T.shape != (length,):
+        raise InputError(
+            f"expected the {name} mask as {length} booleans, one a token, got {mask_T.dtype} of shape "
+            f"{tuple(mask_T.shape)}; a mask from indices: mask = np.zeros({length}, bool); mask[indices] = True"
+        )
+    return mask_T

@@ -188,9 +188,10 @@ def train(
             or a run of other options holds.
     """
     arguments = training_arguments(run)
-    alone = lock(run.output_dir, wait=wait) if arguments.process_index == 0 else contextlib.nullcontext()
-    with alone:
-        return _train(run, arguments, on_log or (lambda line: None), on_say or (lambda text: None))
+    first = arguments.process_index == 0  # of one distributed run
+    with lock(run.output_dir, wait=wait) if first else contextlib.nullcontext():
+        say = on_say if on_say is not None and first else lambda text: None
+        return _train(run, arguments, on_log or (lambda line: None), say)
 
 
 def _train(run: RunFile, arguments: Any, on_log: Callable[[LogLine], None], say: Callable[[str], None]) -> Path:

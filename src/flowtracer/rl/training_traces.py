@@ -200,7 +200,7 @@ class TraceKeeper:
         stop = needed - int(sampled.prompt_mask_BP[row].sum())
         if sampled.prompt_ids_BP.shape[1] + stop > layers[0].query_BHTD.shape[2]:
             return None
-        return sampled.rows(torch.tensor([row]), stop).part(layers)
+        return sampled.few(torch.tensor([row]), stop).part(layers)
 
     def _write(self, step: int, traces: Mapping[str, Trace], skipped: Sequence[Skipped]) -> None:
         """Write a step's folder under another name first, so that a kill leaves no half folder behind."""

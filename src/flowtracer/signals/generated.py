@@ -210,7 +210,7 @@ def fill(waiting: Sequence[Pending], attention: Mapping[int, LayerAttention], *,
         enough = pending.sampled.prompt_ids_BP.shape[1] + pending.ends_B[missing] <= layers[0].query_BHTD.shape[2]
         for numbers in missing[enough].split(rows_at_once):
             if len(numbers):
-                few = pending.rows(numbers)
+                few = pending.few(numbers)
                 pending.take(few, few.part(layers))
 
 
@@ -218,5 +218,5 @@ def _generates_truly(reader: AttentionReader, sampled: Sampled, attention: Mappi
     """Whether a model attends while it generates as it does in a forward, seen on the first and the last sequence."""
     width = next(iter(attention.values())).query_BHTD.shape[2]
     ends = torch.tensor([0, len(sampled) - 1], device=sampled.device).unique()
-    few = sampled.rows(ends, width - sampled.prompt_ids_BP.shape[1])
+    few = sampled.few(ends, width - sampled.prompt_ids_BP.shape[1])
     return agree(few.attend(reader, stop_early=True), few.part(reader.choose(attention)), few)

@@ -22,7 +22,7 @@ from torch import Tensor
 from flowtracer.model.forward import evaluating
 from flowtracer.model.logits import LogitReader
 from flowtracer.shapes import Bool, Float
-from flowtracer.signals.sampled import Rows, Sampled
+from flowtracer.signals.sampled import Few, Sampled
 
 NOISE = 1e-3
 """Deviation of the noise on embeddings (arXiv 2601.07408)."""
@@ -46,8 +46,8 @@ def read_saliency(
             (gradient_BTD,) = torch.autograd.grad(-log_probs_N.sum(), leaves)
         norm_BT = (gradient_BTD.float() * leaves[0].detach().float()).norm(dim=-1) * few.mask_BT
         width = norm_BT.shape[1] - few.first
-        here_BR[few.rows, :width] = norm_BT[:, few.first :]
-        before_BR[few.rows, :width] = norm_BT[:, few.first - 1 : -1]
+        here_BR[few.numbers, :width] = norm_BT[:, few.first :]
+        before_BR[few.numbers, :width] = norm_BT[:, few.first - 1 : -1]
     return here_BR, before_BR
 
 
@@ -66,9 +66,9 @@ def read_influence(
     for few, target_BT in _answered(sampled, answer_BR, rows_per_forward):
         predicting_BT = target_BT.roll(-1, 1)
         width = few.ids_BT.shape[1] - few.first
-        noisy_BR = reasoning_BR[few.rows, :width]
+        noisy_BR = reasoning_BR[few.numbers, :width]
         noise_BTD = torch.zeros(*few.ids_BT.shape, width_D)
-        for place, row in enumerate(few.rows.tolist()):
+        for place, row in enumerate(few.numbers.tolist()):
             # By the response's own seed, on the CPU: the same in whatever batch and on whatever device.
             generator = torch.Generator().manual_seed(seeds_B[row] % 2**63)
             drawn = torch.randn(int(noisy_BR[place].sum()), width_D, generator=generator)
@@ -81,11 +81,11 @@ def read_influence(
             (gradient_BTD,) = torch.autograd.grad(divergence, leaves)
         clean_BTD = leaves[0].detach().float() - noise_BTD.to(gradient_BTD.device)
         found_BT = (gradient_BTD.float() * clean_BTD).sum(-1).abs()
-        influence_BR[few.rows, :width] = torch.where(noisy_BR, found_BT[:, few.first :], 0.0)
+        influence_BR[few.numbers, :width] = torch.where(noisy_BR, found_BT[:, few.first :], 0.0)
     return influence_BR
 
 
-def _mean_logits(reader: LogitReader, few: Rows, chosen_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B V"]:
+def _mean_logits(reader: LogitReader, few: Few, chosen_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B V"]:
     """Logits of each sequence, averaged over its chosen positions."""
     logits_NV = reader.logits(reader.hidden(few.inputs())[chosen_BT])
     counts_B = chosen_BT.sum(-1)
@@ -94,11 +94,11 @@ def _mean_logits(reader: LogitReader, few: Rows, chosen_BT: Bool[Tensor, "B T"])
 
 def _answered(
     sampled: Sampled, answer_BR: Bool[Tensor, "B R"], rows_per_forward: int
-) -> Iterator[tuple[Rows, Bool[Tensor, "B T"]]]:
+) -> Iterator[tuple[Few, Bool[Tensor, "B T"]]]:
     """Slices of the sequences with an answer, each up to its last answer token, and the answer's columns."""
     for rows in sampled.slices(rows_per_forward, answer_BR.any(-1).nonzero().squeeze(-1)):
         stop = int(answer_BR[rows].any(0).nonzero()[-1]) + 1
-        few = sampled.rows(rows, stop)
+        few = sampled.few(rows, stop)
         yield few, torch.nn.functional.pad(answer_BR[rows, :stop], (few.first, 0))
 
 

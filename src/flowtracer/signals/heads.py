@@ -27,7 +27,7 @@ from flowtracer.credit.signals import AttentionSignals, HeadSignals, Readings
 from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.signals.passes import Pending
-from flowtracer.signals.sampled import Rows, Sampled
+from flowtracer.signals.sampled import Few, Sampled
 
 LAYERS = 5
 SHARE = 0.3
@@ -53,19 +53,19 @@ class _PendingScores(Pending):
         self.one_BR, self.other_BR = torch.zeros(2, *sampled.response_ids_BR.shape, device=sampled.device)
 
     @abstractmethod
-    def scores(self, layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+    def scores(self, layers: Sequence[LayerAttention], few: Few) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
         """The two, of a few sequences."""
 
-    def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+    def score(self, few: Few, layers: Sequence[LayerAttention]) -> None:
         """Score a few sequences."""
         for whole_BR, part_BR in zip((self.one_BR, self.other_BR), self.scores(layers, few), strict=True):
-            whole_BR[few.rows, : part_BR.shape[1]] = part_BR.to(whole_BR.device)
+            whole_BR[few.numbers, : part_BR.shape[1]] = part_BR.to(whole_BR.device)
 
 
 class PendingAttention(_PendingScores):
     """Attention received, and row entropy."""
 
-    def scores(self, layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+    def scores(self, layers: Sequence[LayerAttention], few: Few) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
         """`mean_scores`."""
         return mean_scores(layers, few)
 
@@ -77,7 +77,7 @@ class PendingAttention(_PendingScores):
 class PendingHeads(_PendingScores):
     """WAAD and FAI."""
 
-    def scores(self, layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+    def scores(self, layers: Sequence[LayerAttention], few: Few) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
         """`head_scores`."""
         return head_scores(layers, few)
 
@@ -86,7 +86,7 @@ class PendingHeads(_PendingScores):
         return replace(readings, heads=HeadSignals(local_distance_BR=self.one_BR, future_attention_BR=self.other_BR))
 
 
-def mean_scores(layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+def mean_scores(layers: Sequence[LayerAttention], few: Few) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
     """Attention received, and row entropy, of the response's tokens."""
     length, first = few.ids_BT.shape[1], few.first
     device = few.mask_BT.device
@@ -105,7 +105,7 @@ def mean_scores(layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tens
     return received_BT[:, first:], entropy_BT[:, first:]
 
 
-def head_scores(layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
+def head_scores(layers: Sequence[LayerAttention], few: Few) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
     """WAAD by the short-sighted heads and FAI by the far-sighted ones, of the response's tokens."""
     length, first = few.ids_BT.shape[1], few.first
     device = few.mask_BT.device
@@ -135,7 +135,7 @@ def head_scores(layers: Sequence[LayerAttention], few: Rows) -> tuple[Float[Tens
     return waad_BR * valid_BT[:, first:], fai_BR * valid_BT[:, first:]
 
 
-def _panels(layers: Sequence[LayerAttention], few: Rows) -> Iterator[tuple[int, int]]:
+def _panels(layers: Sequence[LayerAttention], few: Few) -> Iterator[tuple[int, int]]:
     """Rows of the response, a panel at a time."""
     # Maps of heads are read here, and torch's panels are small enough to hold them.
     size, length = AttentionPanels(layers, implementation="torch").panel_rows, few.ids_BT.shape[1]

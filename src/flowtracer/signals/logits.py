@@ -26,7 +26,7 @@ def token_logits(
     """
     entropy_BR, log_prob_BR = torch.zeros(2, *sampled.response_ids_BR.shape, device=sampled.device)
     for rows in sampled.slices(rows_per_forward):
-        few = sampled.rows(rows)
+        few = sampled.few(rows)
         with evaluating(reader.model), torch.no_grad():
             # Position t predicts token t + 1.
             hidden_BRD = reader.hidden(few.inputs())[:, few.first - 1 : -1]
@@ -53,7 +53,7 @@ def output_gradients(
     shape = *sampled.response_ids_BR.shape, weight.shape[1]
     gradient_BRD = torch.zeros(shape, dtype=weight.dtype, device=sampled.device)
     for rows in sampled.slices(rows_per_forward):
-        few = sampled.rows(rows)
+        few = sampled.few(rows)
         with evaluating(reader.model), torch.no_grad():
             hidden_BRD = reader.hidden(few.inputs())[:, few.first - 1 : -1]
             counted_BR = few.mask_BT[:, few.first :].bool()

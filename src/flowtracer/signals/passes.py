@@ -25,7 +25,7 @@ from flowtracer.attention.layer import LayerAttention
 from flowtracer.credit.signals import Readings
 from flowtracer.model.capture import AttentionReader, record_attention
 from flowtracer.shapes import Int
-from flowtracer.signals.sampled import Rows, Sampled
+from flowtracer.signals.sampled import Few, Sampled
 
 
 class Pending(ABC):
@@ -48,17 +48,17 @@ class Pending(ABC):
         """Numbers of the sequences that are still waited for."""
         return self.awaited_B.nonzero().squeeze(-1)
 
-    def rows(self, numbers: Int[Tensor, " N"]) -> Rows:
+    def few(self, numbers: Int[Tensor, " N"]) -> Few:
         """These sequences, as far as their attention is needed; all of them where it is read only to keep step."""
-        return self.sampled.rows(numbers, int(self.ends_B[numbers].max()) or None)
+        return self.sampled.few(numbers, int(self.ends_B[numbers].max()) or None)
 
-    def take(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+    def take(self, few: Few, layers: Sequence[LayerAttention]) -> None:
         """Score a few sequences, which are then waited for no longer."""
         self.score(few, layers)
-        self.awaited_B[few.rows] = False
+        self.awaited_B[few.numbers] = False
 
     @abstractmethod
-    def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+    def score(self, few: Few, layers: Sequence[LayerAttention]) -> None:
         """Compute what is kept of a few sequences."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ def run_forwards(waiting: Sequence[Pending], *, rows_per_forward: int, every_ran
         missing_B = torch.stack([pending.ends_B * pending.awaited_B for pending in alike]).amax(0)
         numbers = None if every_rank_alike else missing_B.nonzero().squeeze(-1)
         for some in sampled.slices(rows_per_forward, numbers):
-            few = sampled.rows(some, int(missing_B[some].max()) or None)
+            few = sampled.few(some, int(missing_B[some].max()) or None)
             layers = few.attend(reader, stop_early=not every_rank_alike)
             for pending in alike:
                 _score_some(pending, few, layers)
@@ -86,12 +86,12 @@ def run_forwards(waiting: Sequence[Pending], *, rows_per_forward: int, every_ran
     return ran
 
 
-def _score_some(pending: Pending, few: Rows, layers: Sequence[LayerAttention]) -> None:
+def _score_some(pending: Pending, few: Few, layers: Sequence[LayerAttention]) -> None:
     """Score those of a few sequences that are waited for, as far as they are."""
-    places = pending.awaited_B[few.rows].nonzero().squeeze(-1)
+    places = pending.awaited_B[few.numbers].nonzero().squeeze(-1)
     if len(places):
-        own = pending.rows(few.rows[places])
-        pending.take(own, replace(own, rows=places, cut=own.cut - few.cut).part(layers))
+        own = pending.few(few.numbers[places])
+        pending.take(own, replace(own, numbers=places, cut=own.cut - few.cut).part(layers))
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def _score_part(pending: Pending, layers: Sequence[LayerAttention], first: int) 
     numbers = missing[(missing >= first) & (missing < last)]
     if not len(numbers):
         return
-    few = pending.rows(numbers)
+    few = pending.few(numbers)
     pending.take(few, few.part(layers, first))
 
 
@@ -145,7 +145,7 @@ def rides_truly(model: Any, reader: AttentionReader) -> bool:
     embeddings = model.get_input_embeddings()
     ids_1T = torch.arange(8, device=embeddings.weight.device)[None] % embeddings.num_embeddings
     mask_1T = (torch.arange(8, device=ids_1T.device) >= 3).long()[None]
-    few = Rows(rows=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, first=3, cut=0)
+    few = Few(numbers=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, first=3, cut=0)
     own = few.attend(reader, stop_early=False)
     devices = [ids_1T.device] if ids_1T.device.type == "cuda" else []
     with torch.random.fork_rng(devices), record_attention(model, reader.layers) as recorded, torch.no_grad():
@@ -153,7 +153,7 @@ def rides_truly(model: Any, reader: AttentionReader) -> bool:
     return agree(own, reader.choose(recorded), few)
 
 
-def agree(some: Sequence[LayerAttention], others: Sequence[LayerAttention], few: Rows) -> bool:
+def agree(some: Sequence[LayerAttention], others: Sequence[LayerAttention], few: Few) -> bool:
     """Whether two readings of the same sequences have the same attention at the first tokens of the responses."""
     stop = min(few.first + 16, few.ids_BT.shape[1])
     counted_BP = few.mask_BT[:, few.first : stop].bool()

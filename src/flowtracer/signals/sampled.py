@@ -17,10 +17,10 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class Few:
     """A few sequences of a batch, without the columns that nobody reads."""
 
-    rows: Int[Tensor, " B"]
+    numbers: Int[Tensor, " B"]
     """Their numbers in the batch."""
     ids_BT: Int[Tensor, "B T"]
     mask_BT: Int[Tensor, "B T"]
@@ -46,10 +46,10 @@ class Rows:
     def part(self, layers: Sequence[LayerAttention], first: int = 0) -> list[LayerAttention]:
         """These sequences out of layers over the whole batch, or over the piece of it that begins at number `first`."""
         # Where all are there and in order, nothing needs to be copied.
-        whole = len(self.rows) == len(layers[0].query_BHTD)
+        whole = len(self.numbers) == len(layers[0].query_BHTD)
         columns = self.cut, self.cut + self.ids_BT.shape[1]
         return [
-            layer.part(slice(None) if whole else (self.rows - first).to(layer.query_BHTD.device), *columns)
+            layer.part(slice(None) if whole else (self.numbers - first).to(layer.query_BHTD.device), *columns)
             for layer in layers  # which may lie on several GPUs
         ]
 
@@ -114,14 +114,14 @@ class Sampled:
         """Tokens of each response."""
         return [int(n) for n in self.response_mask_BR.sum(-1).tolist()]
 
-    def rows(self, rows: Int[Tensor, " B"], stop: int | None = None) -> Rows:
+    def few(self, numbers: Int[Tensor, " B"], stop: int | None = None) -> Few:
         """Some of the sequences, up to column `stop` of the response."""
-        ids_BT = torch.cat([self.prompt_ids_BP[rows], self.response_ids_BR[rows, :stop]], 1)
-        mask_BT = torch.cat([self.prompt_mask_BP[rows], self.response_mask_BR[rows, :stop]], 1)
+        ids_BT = torch.cat([self.prompt_ids_BP[numbers], self.response_ids_BR[numbers, :stop]], 1)
+        mask_BT = torch.cat([self.prompt_mask_BP[numbers], self.response_mask_BR[numbers, :stop]], 1)
         # Columns that hold only padding cost attention and say nothing.
         cut = int(mask_BT.any(0).nonzero()[0])
         first = self.prompt_ids_BP.shape[1] - cut
-        return Rows(rows=rows, ids_BT=ids_BT[:, cut:], mask_BT=mask_BT[:, cut:], first=first, cut=cut)
+        return Few(numbers=numbers, ids_BT=ids_BT[:, cut:], mask_BT=mask_BT[:, cut:], first=first, cut=cut)
 
     def slices(self, size: int, chosen: Int[Tensor, " B"] | None = None) -> Iterator[Int[Tensor, " N"]]:
         """Numbers of the sequences, or of the chosen ones, `size` at a time."""

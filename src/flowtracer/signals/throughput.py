@@ -20,7 +20,7 @@ from flowtracer.flow.solve import solve, within_budget
 from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Bool
 from flowtracer.signals.passes import Pending
-from flowtracer.signals.sampled import Rows, Sampled
+from flowtracer.signals.sampled import Few, Sampled
 
 
 class PendingFlow(Pending):
@@ -43,10 +43,10 @@ class PendingFlow(Pending):
         self._throughput_BR = torch.zeros(answer_BR.shape, device=sampled.device)
         self._traced_B = torch.zeros(len(sampled), dtype=torch.bool, device=sampled.device)
 
-    def score(self, few: Rows, layers: Sequence[LayerAttention]) -> None:
+    def score(self, few: Few, layers: Sequence[LayerAttention]) -> None:
         """Solve for a few sequences."""
         stop = few.ids_BT.shape[1] - few.first
-        sink_BT = torch.nn.functional.pad(self._answer_BR[few.rows, :stop], (few.first, 0))
+        sink_BT = torch.nn.functional.pad(self._answer_BR[few.numbers, :stop], (few.first, 0))
         if not bool(sink_BT.any()):  # read only to keep step with other processes
             return
         if self._at == "prediction":
@@ -57,8 +57,8 @@ class PendingFlow(Pending):
         valid_B = solution.finite_B & solution.connected_B
         found_BR = torch.where(valid_B[:, None], solution.throughput_BT, 0.0)[:, few.first :]
         device = self.sampled.device
-        self._throughput_BR[few.rows, :stop] = found_BR.float().to(device)
-        self._traced_B[few.rows] = valid_B.to(device)
+        self._throughput_BR[few.numbers, :stop] = found_BR.float().to(device)
+        self._traced_B[few.numbers] = valid_B.to(device)
 
     def add_to(self, readings: Readings) -> Readings:
         """Throughput, and which responses were traced."""

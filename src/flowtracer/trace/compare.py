@@ -6,8 +6,7 @@
    with the same word and the same kind, the first free one in reading order. What has no match is lost (A only) or
    new (B only).
 4. *Throughput* is compared token by token on the shared prefix: what the continuation makes of the same tokens.
-5. *Steps* after the prefix are aligned in order: equal ones by difflib's longest matching blocks; between those, the
-   pairs whose words are most alike.
+5. *Steps* after the prefix are aligned in order (`alignment.py`).
 
 Numpy only: saved traces can be compared without torch and without the model.
 """
@@ -15,22 +14,18 @@ Numpy only: saved traces can be compared without torch and without the model.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
 
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.trace.alignment import StepPair, align_steps, step_words
 from flowtracer.trace.backbone import Hub
 from flowtracer.trace.measures import hub_dict, identity, step_of, verdict
 from flowtracer.trace.trace import Trace, printable
-
-LIKENESS = 0.5
-"""Steps are called the same step, reworded, from this share of common words on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +40,6 @@ class Divergence:
     label_a: str | None
     """The token as a reader knows it; None where A has ended."""
     label_b: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepPair:
-    """Steps that stand side by side."""
-
-    a: int | None
-    """Index of A's step; None: only B has it."""
-    b: int | None
-    likeness: float
-    """Share of words in common: 1 for the same text, 0 where one of them is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +180,7 @@ def compare(a: Trace, b: Trace, *, hubs: int = 5) -> Comparison:
         hubs_lost=lost,
         hubs_new=new,
         throughput_difference=b.throughput[:shared] - a.throughput[:shared],
-        steps=_align_steps(_step_words(a, shared_steps), _step_words(b, shared_steps), shared_steps),
+        steps=align_steps(step_words(a, shared_steps), step_words(b, shared_steps), shared_steps),
     )
 
 
@@ -276,69 +260,6 @@ def _group_hubs(traces: Sequence[Trace], n: int) -> tuple[GroupHub, ...]:
         for (label, kind), having in members.items()
     ]
     return tuple(sorted(found, key=lambda hub: -len(hub.members)))
-
-
-Words = tuple[str, ...]
-
-
-def _step_words(trace: Trace, first: int) -> list[Words]:
-    return [tuple(trace.slice_text(span).split()) for span in trace.step_spans[first:]]
-
-
-def _align_steps(a: list[Words], b: list[Words], shift: int) -> tuple[StepPair, ...]:
-    """Steps side by side, equal ones first of all; `shift` is the index of the first."""
-    pairs: list[tuple[int | None, int | None, float]] = []
-    for kind, a0, a1, b0, b1 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if kind == "equal":
-            pairs += zip(range(a0, a1), range(b0, b1), itertools.repeat(1.0), strict=False)
-        else:
-            pairs += [
-                (None if i is None else i + a0, None if j is None else j + b0, likeness)
-                for i, j, likeness in _align_reworded(a[a0:a1], b[b0:b1])
-            ]
-    return tuple(
-        StepPair(a=None if i is None else i + shift, b=None if j is None else j + shift, likeness=likeness)
-        for i, j, likeness in pairs
-    )
-
-
-def _align_reworded(a: list[Words], b: list[Words]) -> list[tuple[int | None, int | None, float]]:
-    """The pairing in order whose likenesses sum to most, by dynamic programming from the end."""
-    alike = _likeness(a, b)
-    best = np.zeros((len(a) + 1, len(b) + 1))
-    for i, j in itertools.product(reversed(range(len(a))), reversed(range(len(b)))):
-        best[i, j] = max(best[i + 1, j], best[i, j + 1], best[i + 1, j + 1] + alike[i, j])
-    pairs: list[tuple[int | None, int | None, float]] = []
-    i = j = 0
-    while i < len(a) and j < len(b):
-        if alike[i, j] > 0 and best[i, j] == best[i + 1, j + 1] + alike[i, j]:
-            pairs.append((i, j, float(alike[i, j])))
-            i, j = i + 1, j + 1
-        elif best[i, j] == best[i + 1, j]:
-            pairs.append((i, None, 0.0))
-            i += 1
-        else:
-            pairs.append((None, j, 0.0))
-            j += 1
-    return [*pairs, *((k, None, 0.0) for k in range(i, len(a))), *((None, k, 0.0) for k in range(j, len(b)))]
-
-
-def _likeness(a: list[Words], b: list[Words]) -> Float[ndarray, "A B"]:
-    """Share of words in common and in order, of every pair; 0 below `LIKENESS`."""
-    column = {word: n for n, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(b)))}
-    counts = np.zeros((len(b), len(column)), dtype=np.int32)
-    for j, words in enumerate(b):
-        np.add.at(counts[j], [column[word] for word in words], 1)
-    lengths = np.array([len(words) for words in b])
-    alike = np.zeros((len(a), len(b)))
-    for i, words in enumerate(a):
-        known = Counter(word for word in words if word in column)
-        common = np.minimum(counts[:, [column[word] for word in known]], list(known.values())).sum(1)
-        # Words in common in any order bound those in order, and spare the search for pairs that are quite different.
-        for j in np.flatnonzero(2 * common >= LIKENESS * np.maximum(len(words) + lengths, 1)).tolist():
-            ratio = SequenceMatcher(None, words, b[j], autojunk=False).ratio()
-            alike[i, j] = ratio if ratio >= LIKENESS else 0.0
-    return alike
 
 
 def _answer(trace: Trace) -> str:

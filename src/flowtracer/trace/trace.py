@@ -28,7 +28,7 @@ from flowtracer.trace.backbone import Path as TokenPath
 
 SCHEMA_VERSION = 3
 """2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them.
-3 added the digest; older files are read unchecked."""
+3 added the digest, and the flow between steps as a list; older files are read unchecked, with its whole matrix."""
 
 _LABEL_LENGTH = 20
 
@@ -139,8 +139,11 @@ class Trace:
     head was not chosen."""
     step_spans: tuple[Span, ...]
     """Tokens of each step; step 0 is the prompt."""
-    step_flow: Float[ndarray, "S S"]
-    """[i, j]: flow along edges from step i to step j."""
+    step_edges: Edges
+    """Flows between different steps, largest first: sums over all token edges from one to the other. Of more steps than
+    several hundred the largest alone are kept, and `.complete` says so."""
+    step_within: Float[ndarray, " S"]
+    """Flow along token edges inside of each step."""
     layers: tuple[int, ...]
     """Decoder layers that attention was averaged over."""
     model: str
@@ -178,6 +181,13 @@ class Trace:
         return np.where(self.sink.mask(len(self)), 1.0, 2.0) * self.flow
 
     @property
+    def step_flow(self) -> Float[ndarray, "S S"]:
+        """[i, j]: flow along edges from step i to step j, of the kept `step_edges`; made anew at each call."""
+        flow_SS = np.diag(self.step_within)
+        flow_SS[self.step_edges.source, self.step_edges.target] = self.step_edges.flow
+        return flow_SS
+
+    @property
     def layer_flow(self) -> Float[ndarray, " L"]:
         """Share of the flow along all edges that each of `layers` gives; sums to 1."""
         return self.head_flow.sum(1)
@@ -206,17 +216,18 @@ class Trace:
 
     def steps(self) -> list[Step]:
         """The prompt and every sentence or line of the response, with the flow that each carries."""
-        exchanged = self.step_flow - np.diag(np.diag(self.step_flow))
+        # A token hands on what it was given, so what crosses a step's border is what passes less what stays inside.
+        passed_on = np.where(self.sink.mask(len(self)), 0.0, self.flow)
         return [
             Step(
                 index=index,
                 span=span,
                 text=self.slice_text(span),
                 flow=float(self.flow[span.start : span.stop].sum()),
-                inflow=float(exchanged[:, index].sum() + self.source[span.start : span.stop].sum()),
-                outflow=float(exchanged[index].sum()),
+                inflow=float(max(0.0, self.flow[span.start : span.stop].sum() - within)),
+                outflow=float(max(0.0, passed_on[span.start : span.stop].sum() - within)),
             )
-            for index, span in enumerate(self.step_spans)
+            for index, (span, within) in enumerate(zip(self.step_spans, self.step_within, strict=True))
         ]
 
     def label(self, token: int) -> str:
@@ -257,11 +268,11 @@ class Trace:
             errors.append(np.abs((leaving - self.flow)[inside]).max(initial=0))
         return float(max(errors))
 
-    def summary(self, hubs: int = 5) -> str:
-        """One sentence: what carried the answer."""
+    def summary(self, hubs: int = 5, paths: Sequence[TokenPath] | None = None) -> str:
+        """One sentence: what carried the answer; `paths` are the most probable ones, where they are known already."""
         found = self.hubs(hubs)
         answer = f"The answer {printable(self.answer_text)}"
-        paths = self.paths(1)
+        paths = self.paths(1) if paths is None else paths
         path = " → ".join(self.label(t) for t in paths[0].tokens) if paths else "none"
         if not found:
             return f"{answer} draws its flow straight from the prompt; strongest path: {path}."
@@ -365,9 +376,14 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
 def _built(header: dict[str, Any], arrays: dict[str, Any]) -> Trace:
     header.pop(_SHA256, None)
     header["schema_version"] = SCHEMA_VERSION
-    edges = Edges(
-        **{name: arrays.pop(f"edge_{name}") for name in ("source", "target", "flow")},
-        complete=header.pop("edges_complete"),
+    if "step_flow" in arrays:
+        arrays |= _listed(arrays.pop("step_flow"))
+    edges, step_edges = (
+        Edges(
+            **{name: arrays.pop(f"{kind}_{name}") for name in ("source", "target", "flow")},
+            complete=header.pop(f"{kind}s_complete", True),
+        )
+        for kind in _EDGES
     )
     steps = tuple(Span(start=int(start), stop=int(stop)) for start, stop in arrays.pop("steps"))
     spans: dict[str, Any] = {name: Span(**header.pop(name)) for name in _SPANS}
@@ -379,7 +395,7 @@ def _built(header: dict[str, Any], arrays: dict[str, Any]) -> Trace:
     if trained is not None:
         trained = TrainedOn(**trained, **{name: arrays.pop(f"trained_{name}") for name in _TRAINED})
     fields: dict[str, Any] = {"layers": layers, "trained": trained, "effects": effects}
-    return Trace(**header, **arrays, **spans, **fields, edges=edges, step_spans=steps)
+    return Trace(**header, **arrays, **spans, **fields, edges=edges, step_edges=step_edges, step_spans=steps)
 
 
 def find_traces(path: str | Path) -> list[Path]:
@@ -414,7 +430,21 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "·" for c in text)
 
 
+def _listed(flow_SS: Float[ndarray, "S S"]) -> dict[str, np.ndarray]:
+    """The arrays that say the same as a matrix of flow between steps."""
+    source, target = np.nonzero(flow_SS - np.diag(np.diag(flow_SS)))
+    order = np.argsort(-flow_SS[source, target], kind="stable")
+    source, target = source[order], target[order]
+    return {
+        "step_edge_source": source,
+        "step_edge_target": target,
+        "step_edge_flow": flow_SS[source, target],
+        "step_within": np.diag(flow_SS).copy(),
+    }
+
+
 _SPANS = ("question", "response", "answer", "sink")
+_EDGES = ("edge", "step_edge")
 _TRAINED = ("factor", "token_advantage")
 _SHA256 = "file_sha256"
 _FIRST_SIGNED = 3
@@ -442,7 +472,7 @@ def _header(trace: Trace) -> dict[str, Any]:
     return {
         **{name: getattr(trace, name) for name in names},
         **{name: dataclasses.asdict(getattr(trace, name)) for name in _SPANS},
-        "edges_complete": trace.edges.complete,
+        **{f"{kind}s_complete": getattr(trace, f"{kind}s").complete for kind in _EDGES},
         "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
         "effects": {str(token): effect for token, effect in trace.effects.items()},
         "metadata": dict(trace.metadata),
@@ -450,11 +480,15 @@ def _header(trace: Trace) -> dict[str, Any]:
 
 
 def _arrays(trace: Trace) -> dict[str, np.ndarray]:
-    names = ("token_ids", "offsets", "reach", "flow", "source", "fan_in", "fan_out", "step_flow")
+    names = ("token_ids", "offsets", "reach", "flow", "source", "fan_in", "fan_out", "step_within")
     by_head = ("edge_heads", "edge_head_shares", "head_flow")
     return {
         **{name: getattr(trace, name) for name in (*names, *by_head)},
         "steps": np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2),
-        **{f"edge_{name}": getattr(trace.edges, name) for name in ("source", "target", "flow")},
+        **{
+            f"{kind}_{name}": getattr(getattr(trace, f"{kind}s"), name)
+            for kind in _EDGES
+            for name in ("source", "target", "flow")
+        },
         **{f"trained_{name}": getattr(trace.trained, name) for name in _TRAINED if trace.trained is not None},
     }

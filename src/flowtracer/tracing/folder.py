@@ -27,12 +27,12 @@ from typing import Any
 
 from flowtracer.errors import FormatError
 from flowtracer.folders import LineFile, claim, digest, write_atomically
+from flowtracer.trace.measures import HUBS, verdict
 from flowtracer.trace.records import safe_name
 from flowtracer.trace.table import TokenTableWriter
 from flowtracer.trace.trace import Rollout, Skipped, Trace, load_trace
 from flowtracer.tracing.tracer import Tracer
 
-HUBS_PER_TRACE = 5
 _WINDOW = 256
 """Rollouts read ahead: enough that those of a forward are of similar length."""
 _KEY = 16
@@ -141,6 +141,10 @@ class TraceFolder:
         """Trace files, in the order of their rollouts."""
         return sorted(self.traces.glob("*.safetensors"))
 
+    def unused(self) -> list[Path]:
+        """Files of traces that are of none of the rollouts; they may be deleted."""
+        return sorted(self.traces.glob("*.unused"))
+
     def summarise(self) -> Summary:
         """Rebuild the token table and the summary from the traces on disk."""
         skipped = Counter(line["reason"] for line in self._skipped.lines())
@@ -155,9 +159,9 @@ class TraceFolder:
                 tokens += len(trace)
                 worst = max(worst, trace.conservation_error())
                 edges += len(trace.backbone(0.5).edges) / len(trace)
-                found = [hub.token for hub in trace.hubs(HUBS_PER_TRACE)]
+                found = [hub.token for hub in trace.hubs(HUBS)]
                 hubs.update(sorted({trace.tokens[token] for token in found}))  # ties in a stable order
-                for group in ("all", *_graded(trace)):
+                for group in filter(None, ("all", verdict(trace))):
                     counts[group] += 1
                     shares[group] += trace.share_through(found)
         summary = Summary(
@@ -176,9 +180,8 @@ class TraceFolder:
     def _held(self) -> dict[str, list[Path]]:
         """Traces of earlier runs by their keys, those that were set aside last."""
         held: dict[str, list[Path]] = {}
-        for suffix in ("safetensors", "unused"):
-            for file in sorted(self.traces.glob(f"*.{suffix}")):
-                held.setdefault(file.stem.rpartition("-")[2], []).append(file)
+        for file in (*self.files(), *self.unused()):
+            held.setdefault(file.stem.rpartition("-")[2], []).append(file)
         return held
 
     def _skip(self, skipped: Skipped) -> Skipped:
@@ -205,8 +208,3 @@ def _reuse(found: Path, file: Path, rollout: Rollout) -> Traced | Damaged:
     if digest(dict(trace.metadata)) != digest(metadata):
         replace(trace, metadata=metadata).save(found)
     return Traced(found.rename(file), held=True)
-
-
-def _graded(trace: Trace) -> list[str]:
-    correct = trace.metadata.get("is_correct")
-    return [] if correct is None else ["right" if correct else "wrong"]

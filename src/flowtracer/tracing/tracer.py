@@ -1,6 +1,6 @@
 """The meeting point: model and text in, trace out.
 
-1. Encode prompt and response with exact character offsets; locate the answer and the steps on the text.
+1. Encode prompt and response, and locate question, answer and steps among their tokens (`encoded.py`).
 2. Run the model on the tokens up to the answer's last, and only up to the last chosen layer.
 3. Average attention over heads and layers a panel at a time, solve for reach and flow, and read off the edges and the
    heads that carry them.
@@ -12,8 +12,6 @@ alone. A rollout that cannot be traced becomes a `Skipped` with a named reason a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,17 +23,16 @@ from flowtracer.attention.panels import AttentionPanels
 from flowtracer.attention.shared_prefix import attention_panels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import EdgeSummary, HeadSummary, PanelSource, Solution, summarise_edges, summarise_heads
+from flowtracer.flow.edges import MAX_EDGES
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
 from flowtracer.model.forward import context_length
 from flowtracer.model.load import load_model, model_name
 from flowtracer.shapes import ndarray
-from flowtracer.text.answer import Answer, Miss, locate_answer
-from flowtracer.text.encoding import EncodedText, Messages, encode_rollout, encode_sampled
-from flowtracer.text.offsets import tokens_overlapping
-from flowtracer.text.span import CharSpan, Span
-from flowtracer.text.steps import split_steps
+from flowtracer.text.encoding import Messages
+from flowtracer.text.span import Span
 from flowtracer.trace.trace import Rollout, Skipped, Trace, no_heads
+from flowtracer.tracing.encoded import Encoded, prepare_rollout
 
 
 class Tracer:
@@ -53,8 +50,8 @@ class Tracer:
         heads_per_edge: For how many heads a trace says what they give to each kept edge; 0 to look at no head, which
             saves one pass over the attention.
         memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout. A batch whose matrix
-            is larger is *streamed*: every pass computes its panels again, which takes up to twice as long (1.2 times
-            at 4,096 tokens on a CPU), and nothing of size T^2 is kept.
+            is larger is *streamed*: every pass computes its panels again, which takes up to twice as long, and
+            nothing of size T^2 is kept; docs/benchmarks.md has both.
 
     Raises:
         CaptureError: The model's attention cannot be read.
@@ -70,7 +67,7 @@ class Tracer:
         *,
         at: str = "token",
         question: str = "prompt",
-        max_edges: int = 100_000,
+        max_edges: int = MAX_EDGES,
         heads_per_edge: int = 3,
         memory_budget: int = DENSE_BYTES,
     ) -> None:
@@ -128,7 +125,7 @@ class Tracer:
             pack: Put the rollouts of a forward into one row behind each other, instead of padding each to the longest.
                 Wastes nothing on padding; needs a model that keeps packed sequences apart by their positions.
         """
-        prepared: list[tuple[int, _Encoded]] = []
+        prepared: list[tuple[int, Encoded]] = []
         for index, rollout in enumerate(rollouts):
             item = self._encode_or_skip(rollout)
             if isinstance(item, Skipped):
@@ -168,57 +165,17 @@ class Tracer:
         """
         return self._encode(rollout).needed
 
-    def _encode_or_skip(self, rollout: Rollout) -> _Encoded | Skipped:
+    def _encode(self, rollout: Rollout) -> Encoded:
+        limit = context_length(self.model)
+        return prepare_rollout(self.tokenizer, rollout, at=self.at, question=self.question, limit=limit)
+
+    def _encode_or_skip(self, rollout: Rollout) -> Encoded | Skipped:
         try:
             return self._encode(rollout)
         except TraceError as error:
             return Skipped(id=rollout.id, reason=error.reason, message=str(error))
 
-    def _encode(self, rollout: Rollout) -> _Encoded:
-        if rollout.token_ids is not None:
-            text = encode_sampled(self.tokenizer, *rollout.token_ids)
-        else:
-            text = encode_rollout(self.tokenizer, rollout.prompt, rollout.response)
-        shift = text.response_start
-        found = locate_answer(text.text[shift : text.response_stop], rollout.answer)
-        if isinstance(found, Miss):
-            raise TraceError(found.value, found.message)
-        answer = _token_span(text.offsets, CharSpan(start=found.span.start + shift, stop=found.span.stop + shift))
-        sink = answer if self.at == "token" else Span(start=answer.start - 1, stop=answer.stop - 1)
-        first = text.first_response_token
-        question = Span(start=0, stop=first)
-        if self.question == "user":
-            question = self._user_span(rollout.prompt, text)
-        if not len(question) or sink.start < 0:
-            raise TraceError("empty_prompt", "expected a prompt of at least one token, got none; flow starts there")
-        encoded = _Encoded(
-            rollout=rollout,
-            text=text,
-            question=question,
-            response=Span(start=first, stop=len(text.token_ids)),
-            answer=answer,
-            sink=sink,
-            found=found,
-        )
-        limit = context_length(self.model)
-        if limit is not None and encoded.needed > limit:
-            raise TraceError(
-                "too_long",
-                f"expected at most {limit} tokens up to the answer, the model's context, got {encoded.needed}; "
-                "shorten the prompt or the response",
-            )
-        return encoded
-
-    def _user_span(self, prompt: str | Messages, text: EncodedText) -> Span:
-        if isinstance(prompt, str):
-            raise InputError('expected chat messages with question="user", got a prompt as text')
-        content = next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "").strip()
-        start = text.text.rfind(content, 0, text.response_start) if content else -1
-        if start < 0:
-            raise TraceError("no_user_message", "expected a user message within the prompt's text, got none")
-        return _token_span(text.offsets, CharSpan(start=start, stop=start + len(content)))
-
-    def _trace_padded(self, batch: list[_Encoded]) -> list[Trace | Skipped]:
+    def _trace_padded(self, batch: list[Encoded]) -> list[Trace | Skipped]:
         length = max(item.needed for item in batch)
         ids_BT = torch.zeros(len(batch), length, dtype=torch.long)
         valid_BT = torch.zeros(len(batch), length, dtype=torch.bool)
@@ -231,7 +188,7 @@ class Tracer:
         layers = self.reader.read(ids_BT.to(device), mask_BT)
         return self._solve(layers, attention_panels(layers, ids_BT, valid_BT), batch)
 
-    def _trace_packed(self, batch: list[_Encoded]) -> list[Trace | Skipped]:
+    def _trace_packed(self, batch: list[Encoded]) -> list[Trace | Skipped]:
         device = self.model.device
         ids_T = np.concatenate([item.text.token_ids[: item.needed] for item in batch])
         positions_T = np.concatenate([np.arange(item.needed) for item in batch])
@@ -257,20 +214,17 @@ class Tracer:
         return results
 
     def _solve(
-        self, layers: list[LayerAttention], attention: PanelSource, batch: list[_Encoded]
+        self, layers: list[LayerAttention], attention: PanelSource, batch: list[Encoded]
     ) -> list[Trace | Skipped]:
         panels = within_budget(attention, self.memory_budget)
         shape = (panels.batch, panels.length)
         question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=panels.device)
-        steps_BT = torch.zeros(shape, dtype=torch.long, device=panels.device)
         spans = [item.step_spans() for item in batch]
         for row, item in enumerate(batch):
             question_BT[row, item.question.start : item.question.stop] = True
             answer_BT[row, item.sink.start : item.sink.stop] = True
-            for step, span in enumerate(spans[row]):
-                steps_BT[row, span.start : span.stop] = step
         solution = solve(panels, question_BT, answer_BT)
-        summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps_BT=steps_BT)
+        summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps=spans)
         edges = [summary.edges for summary in summaries]
         if self.heads_per_edge:
             # Maps of heads are what this pass reads, and torch's panels are small enough to hold them.
@@ -285,7 +239,7 @@ class Tracer:
 
     def _result(
         self,
-        item: _Encoded,
+        item: Encoded,
         steps: list[Span],
         solution: Solution,
         row: int,
@@ -303,8 +257,6 @@ class Tracer:
         def whole(values: Tensor | np.ndarray) -> ndarray:
             computed = torch.as_tensor(values).double().cpu().numpy()[: item.needed]
             return np.pad(computed, (0, len(item.text.token_ids) - len(computed)))
-
-        step_flow = summary.step_flow[: len(steps), : len(steps)]
 
         return Trace(
             text=item.text.text,
@@ -324,47 +276,13 @@ class Tracer:
             edges=summary.edges,
             **heads,
             step_spans=tuple(steps),
-            step_flow=np.pad(step_flow, (0, len(steps) - len(step_flow))),
+            step_edges=summary.step_edges,
+            step_within=summary.step_within,
             layers=self.reader.layers,
             model=model_name(self.model),
             at=self.at,
             metadata={"id": item.rollout.id, **item.rollout.metadata},
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Encoded:
-    rollout: Rollout
-    text: EncodedText
-    question: Span
-    response: Span
-    answer: Span
-    sink: Span
-    found: Answer
-
-    @property
-    def needed(self) -> int:
-        """Tokens up to the last that the flow ends in; what follows cannot carry flow. A forward takes at least two."""
-        return max(self.sink.stop, 2)
-
-    def step_spans(self) -> list[Span]:
-        """Tokens of the prompt, then of each step of the response; a token belongs where it starts."""
-        text, first = self.text, self.response.start
-        steps = split_steps(text.text[text.response_start :])
-        ends = np.searchsorted(text.offsets[first:, 0], [step.stop + text.response_start for step in steps])
-        bounds = [0, first, *(first + ends)]
-        bounds[-1] = len(text.token_ids)
-        return [Span(start=int(a), stop=int(b)) for a, b in pairwise(bounds) if b > a]
-
-
-def _token_span(offsets: ndarray, span: CharSpan) -> Span:
-    found = tokens_overlapping([(int(a), int(b)) for a, b in offsets], span)
-    if found is None:
-        raise TraceError(
-            "answer_not_tokenized",
-            "expected tokens that spell the answer, got none: the tokenizer drops its characters",
-        )
-    return Span(start=found.start, stop=found.stop)
 
 
 def _head_fields(summary: HeadSummary, layers: list[LayerAttention]) -> dict[str, Any]:
@@ -382,9 +300,9 @@ def _head_fields(summary: HeadSummary, layers: list[LayerAttention]) -> dict[str
     }
 
 
-def _batches(items: list[tuple[int, _Encoded]], max_tokens: int, pack: bool) -> Iterator[list[tuple[int, _Encoded]]]:
+def _batches(items: list[tuple[int, Encoded]], max_tokens: int, pack: bool) -> Iterator[list[tuple[int, Encoded]]]:
     """Cut items, shortest first, into forwards of at most `max_tokens`; padded batches cost their longest each."""
-    batch: list[tuple[int, _Encoded]] = []
+    batch: list[tuple[int, Encoded]] = []
     packed = 0
     for item in items:
         needed = item[1].needed

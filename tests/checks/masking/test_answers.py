@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowtracer.checks.masking.answers import Question, same_answer
+from flowtracer.checks.masking.answers import Asking, same_answer
 from flowtracer.evaluation.base import Answered
 from flowtracer.evaluation.grading import LONGEST, grade
 from flowtracer.text.answer import locate_answer
 
 
-def question_after(response):
-    return Question.after(locate_answer(response))
+def asking_after(response):
+    return Asking.after(locate_answer(response))
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def question_after(response):
     ],
 )
 def test_whether_an_answer_is_a_number(answer, numeric):
-    assert question_after(f"<answer>{answer}</answer>").numeric is numeric
+    assert asking_after(f"<answer>{answer}</answer>").numeric is numeric
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,21 @@ def test_whether_an_answer_is_a_number(answer, numeric):
     ],
 )
 def test_an_answer_ends_where_it_is_whole_and_not_before(response, generated, answer):
-    question = question_after(response)
-    stop = next(n for n in range(len(generated) + 1) if question.complete(generated[:n]))
-    assert question.read(generated[:stop]) == answer
-    assert question.read(generated) == answer, "what follows changes nothing"
+    asking = asking_after(response)
+    stop = next(n for n in range(len(generated) + 1) if asking.complete(generated[:n]))
+    assert asking.read(generated[:stop]) == answer
+    assert asking.read(generated) == answer, "what follows changes nothing"
 
 
 @given(st.fractions(min_value=-500, max_value=500, max_denominator=30), st.sampled_from(["}", " eggs", ". So", "\n"]))
 def test_numbers_are_read_whole(value, behind):
     sign = "-" if value < 0 else ""
     for text in (str(value), rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"):
-        question = question_after(r"\boxed{1}")
-        stops = [n for n in range(len(text + behind) + 1) if question.complete((text + behind)[:n])]
+        asking = asking_after(r"\boxed{1}")
+        stops = [n for n in range(len(text + behind) + 1) if asking.complete((text + behind)[:n])]
         assert stops
         assert stops[0] > len(text)
-        assert question.read((text + behind)[: stops[0]]) == str(value)
+        assert asking.read((text + behind)[: stops[0]]) == str(value)
 
 
 SAME = [
@@ -84,7 +84,7 @@ OTHER = [("18", "180"), (r"\frac{1}{2}", "1"), ("3 * 4", "3 + 4"), ("B", "C"), (
 
 @pytest.mark.parametrize(("pair", "alike"), [*((pair, True) for pair in SAME), *((pair, False) for pair in OTHER)])
 def test_answers_are_the_same_as_graded(pair, alike):
-    numeric = question_after(f"<answer>{pair[0]}</answer>").numeric
+    numeric = asking_after(f"<answer>{pair[0]}</answer>").numeric
     assert same_answer(*pair, numeric=numeric) is alike
     assert same_answer(*reversed(pair), numeric=numeric) is alike
     rule = "number" if numeric else "choice" if len(pair[0]) == 1 else "math"

@@ -14,18 +14,11 @@ from PIL import Image
 
 from flowtracer.errors import InputError
 from flowtracer.report.figures.categories import CATEGORIES
-from flowtracer.report.figures.plots import (
-    FIGURES,
-    _flow_between_tenths,
-    _flow_by_place,
-    _spread,
-    category_shares,
-    draw,
-    drawable,
-    groups,
-    write_plots,
-)
-from flowtracer.report.figures.style import plain
+from flowtracer.report.figures.kinds import category_shares
+from flowtracer.report.figures.plots import FIGURES, draw, drawable, write_plots
+from flowtracer.report.figures.positions import _flow_by_place, _spread
+from flowtracer.report.figures.steps import _flow_between_tenths
+from flowtracer.report.figures.style import groups, plain
 from flowtracer.trace.measures import reasoning
 from synthetic import RIGHT, WRONG, synthetic_trace
 

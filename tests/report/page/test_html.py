@@ -12,6 +12,7 @@ from flowtracer.errors import InputError
 from flowtracer.report.page import html
 from flowtracer.report.page.payload import pack, pack_trace, utf16_offsets
 from flowtracer.text.span import Span
+from flowtracer.trace import Trace
 from made import made_trace, sums
 from packed import unpacked
 from traces import make_trace
@@ -43,6 +44,15 @@ def test_a_trace_is_packed_whole():
     layers, heads = trace.head_flow.shape
     assert [trace.layers[place // heads], place % heads] == trace.edge_heads[0, 0].tolist()
     assert place < layers * heads
+
+
+def test_a_page_searches_its_paths_once(monkeypatch):
+    trace = made_trace(*sums(4))
+    searched = []
+    paths = Trace.paths
+    monkeypatch.setattr(Trace, "paths", lambda self, k=5: searched.append(k) or paths(self, k))
+    html.trace_page(trace)
+    assert searched == [8]
 
 
 def test_offsets_count_utf16_units():

@@ -4,7 +4,7 @@
 row and head. They are computed once, in one launch, and serve every panel of every sweep. `add_rows` is one launch
 more, for one panel, and adds to what earlier layers left there.
 
-It knows tensors only: `attention.py` decides which layers run here, and says the same in torch.
+It knows tensors only: `attention/panels.py` decides which layers run here, and `reference.py` says the same in float64.
 """
 
 from __future__ import annotations

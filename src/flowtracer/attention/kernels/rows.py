@@ -1,4 +1,4 @@
-"""The two Triton kernels behind `kernels.LayerKernel`; `attention.py` says the same in torch.
+"""The two Triton kernels behind `launch.LayerKernel`; `reference.py` says the same in float64.
 
 1. `row_statistics`: one program for a block of rows of one head walks the columns once (online softmax) and writes the
    row's largest score and the reciprocal of its sum of exponentials. Two numbers, not their log-sum-exp: at scores of

@@ -24,7 +24,7 @@ _PLAIN_CUE = ("\nThe answer is", "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Asking:
     """What asks for an answer, and how the answer is read."""
 
     cue: str
@@ -33,8 +33,8 @@ class Question:
     """The response's own answer is a number."""
 
     @classmethod
-    def after(cls, found: Answer, cue: str | None = None) -> Question:
-        """The question that a response's own answer calls for, or one with a cue of one's own."""
+    def after(cls, found: Answer, cue: str | None = None) -> Asking:
+        """The way of asking that a response's own answer calls for, or one with a cue of one's own."""
         asks, closing = _CUES.get(found.rule, _PLAIN_CUE) if cue is None else (cue, "\n")
         return cls(cue=asks, closing=closing, numeric=_gives_number(found.text))
 

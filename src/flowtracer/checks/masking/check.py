@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowtracer.checks.masking.answers import Question
+from flowtracer.checks.masking.answers import Asking
 from flowtracer.checks.masking.rerun import Rereader
 from flowtracer.checks.masking.variants import choose_variants
 from flowtracer.credit import Credit, Signals, make_credit, needs_of
@@ -78,7 +78,7 @@ class _Prepared:
     """The first tokens of the response, all of them candidates."""
     answer: str
     """The response's own."""
-    question: Question
+    asking: Asking
 
 
 class MaskingCheck:
@@ -149,7 +149,7 @@ class MaskingCheck:
         """
         item = self._prepare(rollout)
         seed = zlib.crc32(rollout.digest.encode(), self._seed & 0xFFFFFFFF)  # of what it says, wherever it stands
-        question = item.question
+        asking = item.asking
         candidates_N = np.arange(len(item.reasoning))
         scores = self._scores(item, seed)
         variants = choose_variants(
@@ -162,19 +162,19 @@ class MaskingCheck:
         )
         hidden = [variant.hidden for variant in variants]
         whole, *replies = self._rereader.replies(
-            item.prompt, item.reasoning, self._ids(question.cue), hidden, question.complete, self._draft(item)
+            item.prompt, item.reasoning, self._ids(asking.cue), hidden, asking.complete, self._draft(item)
         )
         gold = _gold(rollout)
-        before = self._read(whole.ids, question)
+        before = self._read(whole.ids, asking)
 
         def correct(answer: str) -> bool | None:
             if self._grade is not None:
                 return self._grade(rollout, answer)
-            return None if gold is None else question.same(answer, gold)
+            return None if gold is None else asking.same(answer, gold)
 
         outcomes = []
         for variant, reply in zip(variants, replies, strict=True):
-            answer = self._read(reply.ids, question)
+            answer = self._read(reply.ids, asking)
             outcomes.append(
                 VariantOutcome(
                     by=variant.by,
@@ -183,7 +183,7 @@ class MaskingCheck:
                     keeps=variant.keeps,
                     draw=variant.draw,
                     answer=answer,
-                    changed=not question.same(answer, before),
+                    changed=not asking.same(answer, before),
                     correct=correct(answer),
                     log_prob_change=reply.log_prob - whole.log_prob,
                 )
@@ -214,8 +214,8 @@ class MaskingCheck:
             raise TraceError("empty_prompt", "expected a prompt of at least one token, got none")
         if stop <= first:
             raise TraceError("no_reasoning", "expected reasoning before the answer's sentence, got none to hide")
-        question = Question.after(found, self._cue)
-        longest = max(len(text.token_ids), stop + len(self._ids(question.cue)) + self._longest)
+        asking = Asking.after(found, self._cue)
+        longest = max(len(text.token_ids), stop + len(self._ids(asking.cue)) + self._longest)
         if self._context is not None and longest > self._context:
             raise TraceError(
                 "too_long",
@@ -228,7 +228,7 @@ class MaskingCheck:
             response=ids[first:],
             reasoning=ids[first:stop],
             answer=found.text.strip(),
-            question=question,
+            asking=asking,
         )
 
     def _ids(self, text: str) -> list[int]:
@@ -236,7 +236,7 @@ class MaskingCheck:
 
     def _draft(self, item: _Prepared) -> list[int]:
         """What the response answered, as the model would say it behind the cue."""
-        return self._ids(item.answer if item.question.cue.endswith(("{", ">", " ")) else f" {item.answer}")
+        return self._ids(item.answer if item.asking.cue.endswith(("{", ">", " ")) else f" {item.answer}")
 
     def _scores(self, item: _Prepared, seed: int) -> dict[str, Float[ndarray, " R"]]:
         """The strategies' scores of the response's tokens."""
@@ -258,9 +258,9 @@ class MaskingCheck:
                 found[name] = scores_BR[0].double().cpu().numpy()
         return found
 
-    def _read(self, ids: Sequence[int], question: Question) -> str:
+    def _read(self, ids: Sequence[int], asking: Asking) -> str:
         """The answer within generated tokens."""
-        return question.read(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        return asking.read(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def _gold(rollout: Rollout) -> str | None:

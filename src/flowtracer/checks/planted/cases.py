@@ -84,7 +84,7 @@ def concluded(reader: LogitReader, cases: Sequence[Case], *, rows_per_forward: i
     sampled = Sampled.padded([(case.prompt_ids, case.response_ids) for case in cases], reader.model.device)
     right: list[Case] = []
     for rows in sampled.slices(rows_per_forward):
-        few = sampled.rows(rows)
+        few = sampled.few(rows)
         target_BT = torch.zeros(few.ids_BT.shape, dtype=torch.bool, device=sampled.device)
         for place, row in enumerate(rows.tolist()):
             answer_R = torch.from_numpy(cases[row].answer_R)

@@ -7,12 +7,13 @@ formulas, what cannot be printed is a dot, and a character that no installed fon
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from flowtracer.errors import MissingDependencyError
-from flowtracer.trace.trace import printable
+from flowtracer.trace.measures import verdict
+from flowtracer.trace.trace import Trace, printable
 
 try:
     import matplotlib
@@ -27,6 +28,8 @@ SEQUENTIAL = "Blues"
 
 WIDTH = 6.75
 """Inches: the text width of a two-column paper."""
+LABELLED_STEPS = 40
+"""Up to so many steps are named; more names than that cannot be read."""
 
 # DejaVu comes with matplotlib; the others hold scripts that it lacks, where they are installed.
 _FAMILIES = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Droid Sans Fallback", "Noto Sans Arabic")
@@ -89,3 +92,9 @@ def plain(text: str, length: int = 24) -> str:
 def percent(share: float, _: object = None) -> str:
     """A share as a tick says it."""
     return f"{100 * share:.3g}%"
+
+
+def groups(traces: Sequence[Trace]) -> dict[str, list[Trace]]:
+    """Right and wrong responses where both exist, else all as one group."""
+    graded = {name: [trace for trace in traces if verdict(trace) == name] for name in ("right", "wrong")}
+    return graded if all(graded.values()) else {"all": list(traces)}

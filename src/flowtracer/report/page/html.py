@@ -17,7 +17,7 @@ from typing import Any
 
 from flowtracer import __version__
 from flowtracer.errors import InputError
-from flowtracer.report.page.payload import pack_trace, share_kept
+from flowtracer.report.page.payload import describe, pack_trace
 from flowtracer.trace.measures import verdict
 from flowtracer.trace.trace import Trace, printable
 
@@ -28,15 +28,16 @@ _FRAME_HEIGHT = 760
 def trace_page(trace: Trace) -> str:
     """The page of one trace, as HTML."""
     gold = trace.metadata.get("gold")
+    header = describe(trace)
     return render(
         "trace",
         title=page_title(trace),
-        summary=one_line(trace.summary()),
+        summary=one_line(header["summary"]),
         answer=one_line(trace.answer_text),
         verdict=verdict(trace),
         gold=one_line(str(gold)) if gold is not None and verdict(trace) == "wrong" else "",
-        facts=_facts(trace),
-        data=pack_trace(trace),
+        facts=_facts(trace, header["share_kept"]),
+        data=pack_trace(trace, header=header),
     )
 
 
@@ -122,8 +123,7 @@ def one_line(text: str) -> str:
 _LONGEST_LINE = 600
 
 
-def _facts(trace: Trace) -> list[str]:
-    kept = share_kept(trace)
+def _facts(trace: Trace, kept: float) -> list[str]:
     edges = f"{len(trace.edges):,} edges"
     if trace.edges.complete:
         flow = f"all of the flow kept, {edges}"

@@ -65,13 +65,19 @@ def pack(
     return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")
 
 
-def pack_trace(trace: Trace, most_edges: int | None = None) -> str:
-    """Everything that the page of one trace shows; arcs of the largest `most_edges` edges alone, or of all."""
+def pack_trace(trace: Trace, most_edges: int | None = None, *, header: Mapping[str, Any] | None = None) -> str:
+    """Everything that the page of one trace shows.
+
+    Args:
+        trace: The trace.
+        most_edges: Arcs of the largest so many edges alone; None for all.
+        header: What `describe` says of the trace, where it has been asked.
+    """
     edges = trace.edges if most_edges is None else trace.edges.top(most_edges)
     headed = min(len(edges), HEADED_EDGES)
     starts, stops = utf16_offsets(trace)
     steps = np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2)
-    step_source, step_target, step_flow = _largest_exchanges(trace)
+    exchanged = trace.step_edges.top(STEP_EDGES)
     arrays = {
         "token_start": starts,
         "token_stop": stops,
@@ -85,24 +91,19 @@ def pack_trace(trace: Trace, most_edges: int | None = None) -> str:
         "step_start": steps[:, 0],
         "step_stop": steps[:, 1],
         "step_share": np.array([step.inflow for step in trace.steps()], dtype=np.float64),
-        "step_edge_source": step_source,
-        "step_edge_target": step_target,
-        "step_edge_flow": step_flow,
+        "step_edge_source": exchanged.source,
+        "step_edge_target": exchanged.target,
+        "step_edge_flow": exchanged.flow,
         "head_flow": trace.head_flow.ravel(),
         **_heads(trace, headed),
     }
     if trace.trained is not None:
         arrays |= {name: getattr(trace.trained, name) for name in _TRAINED}
-    return pack(_header(trace), arrays, _ORDERED, frozenset(_TRAINED))
+    return pack(describe(trace) if header is None else header, arrays, _ORDERED, frozenset(_TRAINED))
 
 
 _ORDERED = frozenset({"token_start", "token_stop", "edge_flow", "step_start", "step_stop"})
 _TRAINED = ("factor", "token_advantage")
-
-
-def share_kept(trace: Trace) -> float:
-    """Share of the flow that the trace's own edges carry; 1 where none was cut."""
-    return min(1.0, kept_share(trace._graph(), len(trace.edges)))
 
 
 def utf16_offsets(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
@@ -123,14 +124,16 @@ def _heads(trace: Trace, edges: int) -> dict[str, np.ndarray]:
     }
 
 
-def _header(trace: Trace) -> dict[str, Any]:
+def describe(trace: Trace) -> dict[str, Any]:
+    """All of a trace that is no array, ready for JSON; paths are searched here, once."""
+    paths = trace.paths(PATHS)
     return {
         "text": trace.text,
-        "summary": trace.summary(),
+        "summary": trace.summary(paths=paths),
         "answer_text": trace.answer_text,
         "answer_rule": trace.answer_rule,
         "verdict": verdict(trace),
-        "share_kept": share_kept(trace),
+        "share_kept": min(1.0, kept_share(trace._graph(), len(trace.edges))),
         "complete": trace.edges.complete,
         "model": trace.model,
         "layers": list(trace.layers),
@@ -149,9 +152,7 @@ def _header(trace: Trace) -> dict[str, Any]:
             }
             for hub in trace.hubs(HUBS)
         ],
-        "paths": [
-            {"tokens": list(path.tokens), "share": path.share, "exact": path.exact} for path in trace.paths(PATHS)
-        ],
+        "paths": [{"tokens": list(path.tokens), "share": path.share, "exact": path.exact} for path in paths],
     }
 
 
@@ -167,15 +168,6 @@ def _shown_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         elif value is None or isinstance(value, bool | int | float):
             shown[name] = value
     return shown
-
-
-def _largest_exchanges(trace: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Source step, target step and flow of the largest flows between two different steps, largest first."""
-    exchanged = np.where(np.eye(len(trace.step_flow), dtype=bool), 0.0, trace.step_flow)
-    source, target = np.nonzero(exchanged)
-    flow = exchanged[source, target]
-    order = np.argsort(-flow, kind="stable")[:STEP_EDGES]
-    return source[order], target[order], flow[order]
 
 
 def _narrowest(values: np.ndarray) -> str:

@@ -12,7 +12,6 @@ and assets beside this one are what they were, and goes when it is no longer in 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -105,9 +104,7 @@ def _makers() -> str:
 
 def read_skipped(file: Path) -> list[Skipped]:
     """What `flowtracer trace` noted of rollouts that it could not trace; nothing where there is no such file."""
-    if not file.is_file():
-        return []
-    return [Skipped(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [Skipped(**line) for line in LineFile(file).lines()]
 
 
 def _row(name: str, trace: Trace) -> dict[str, Any]:

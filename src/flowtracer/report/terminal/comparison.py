@@ -6,8 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flowtracer.trace.alignment import StepPair
 from flowtracer.trace.backbone import Hub
-from flowtracer.trace.compare import Comparison, GroupComparison, StepPair
+from flowtracer.trace.compare import Comparison, GroupComparison
 from flowtracer.trace.measures import hub_share, identity
 from flowtracer.trace.trace import Trace, printable
 
