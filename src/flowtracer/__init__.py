@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flowtracer.checks.meter import MeterOptions, MeterResult, meter
     from flowtracer.credit import CREDITS, credit_weights
     from flowtracer.flow import FlowResult, compute_flow
     from flowtracer.tasks import TASKS
@@ -24,6 +25,8 @@ _HOME = {
     "Comparison": "trace.compare",
     "FlowResult": "flow",
     "GroupComparison": "trace.compare",
+    "MeterOptions": "checks.meter",
+    "MeterResult": "checks.meter",
     "Rollout": "trace",
     "Skipped": "trace",
     "Span": "text.span",
@@ -35,6 +38,7 @@ _HOME = {
     "compute_flow": "flow",
     "credit_weights": "credit",
     "load_trace": "trace",
+    "meter": "checks.meter",
 }
 
 __all__ = [
@@ -43,6 +47,8 @@ __all__ = [
     "Comparison",
     "FlowResult",
     "GroupComparison",
+    "MeterOptions",
+    "MeterResult",
     "Rollout",
     "Skipped",
     "Span",
@@ -53,6 +59,7 @@ __all__ = [
     "compute_flow",
     "credit_weights",
     "load_trace",
+    "meter",
 ]
 
 

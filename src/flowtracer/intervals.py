@@ -1,4 +1,4 @@
-"""Intervals over items: of means and of paired differences by the bootstrap, of shares by Wilson's formula.
+"""Intervals over items: of means, of paired differences and ratios by the bootstrap, of shares by Wilson's formula.
 
 Items (rollouts, problems) are drawn with replacement, 10,000 times from a fixed seed, and the interval holds the middle
 95 % of the statistic. A difference is paired: both sides see the same draws, so what items share cancels.
@@ -58,6 +58,19 @@ def mean_interval(values_N: Float[ndarray, " N"], *, seed: int = 0) -> Interval:
 def paired_difference(one_N: Float[ndarray, " N"], other_N: Float[ndarray, " N"], *, seed: int = 0) -> Interval:
     """The mean of `one - other`, item by item."""
     return mean_interval(one_N - other_N, seed=seed)
+
+
+def ratio_of_means(one_N: Float[ndarray, " N"], other_N: Float[ndarray, " N"], *, seed: int = 0) -> Interval:
+    """The mean of `one` over the mean of `other`, both over the same draws: what moves both alike cancels.
+
+    NaN where the mean of `other` is 0; draws in which it is say nothing.
+    """
+    if not other_N.any():
+        return Interval(mean=float("nan"), low=float("nan"), high=float("nan"), items=len(one_N))
+    one_D, other_D = _resampled_means(one_N, seed), _resampled_means(other_N, seed)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(one_D[other_D != 0] / other_D[other_D != 0], [tail, 1 - tail])
+    return Interval(mean=float(one_N.mean() / other_N.mean()), low=float(low), high=float(high), items=len(one_N))
 
 
 def _resampled_means(values_N: Float[ndarray, " N"], seed: int) -> Float[ndarray, " D"]:

@@ -24,6 +24,7 @@ from flowtracer.cli.evaluate import evaluate
 from flowtracer.cli.explain import explain
 from flowtracer.cli.faithfulness import faithfulness
 from flowtracer.cli.mask import mask
+from flowtracer.cli.meter import meter
 from flowtracer.cli.page import page
 from flowtracer.cli.plot import plot
 from flowtracer.cli.study import study
@@ -39,6 +40,7 @@ app.command()(compare)
 app.command()(plot)
 app.command()(mask)
 app.command()(faithfulness)
+app.command()(meter)
 app.command("eval")(evaluate)
 app.command()(train)
 app.command()(study)

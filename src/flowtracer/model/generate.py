@@ -48,6 +48,8 @@ class Reply:
     """How many were generated, the end of the turn included, where known."""
     finished: bool
     """It ended by itself."""
+    ids: tuple[int, ...] = ()
+    """The tokens themselves, the end of the turn included, where known: text encoded again may be cut elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,8 @@ def _generate(model: Any, tokenizer: Any, batch: Sequence[_Prompt], sampling: Sa
     rows = [_until(ids, ends) for ids in generated_BT.tolist()]
     texts = tokenizer.batch_decode([ids for ids, _ in rows], skip_special_tokens=True)
     return [
-        Reply(text=text, tokens=len(ids), finished=finished) for text, (ids, finished) in zip(texts, rows, strict=True)
+        Reply(text=text, tokens=len(ids), finished=finished, ids=tuple(ids))
+        for text, (ids, finished) in zip(texts, rows, strict=True)
     ]
 
 

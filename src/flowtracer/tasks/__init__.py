@@ -14,7 +14,7 @@ from flowtracer.tasks.base import Problem, Reason, Task, Verdict, reward, split_
 from flowtracer.tasks.countdown import Countdown
 from flowtracer.tasks.gsm_symbolic import GsmSymbolic
 from flowtracer.tasks.planted import Planted
-from flowtracer.tasks.worked import WorkedTask
+from flowtracer.tasks.worked import LabelledTask, WorkedTask
 
 TASKS: dict[str, Callable[..., Task]] = {
     Countdown.name: Countdown,
@@ -26,6 +26,7 @@ __all__ = [
     "TASKS",
     "Countdown",
     "GsmSymbolic",
+    "LabelledTask",
     "Planted",
     "Problem",
     "Reason",

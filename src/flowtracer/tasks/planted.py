@@ -23,6 +23,7 @@ one, whatever the names and the order.
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ from typing import ClassVar, TypedDict
 
 from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Verdict, final_answer, pose, take
-from flowtracer.tasks.worked import Worked, compose
+from flowtracer.tasks.worked import Step, Worked, compose
+from flowtracer.text.span import CharSpan
 
 LARGEST = 9
 
@@ -81,6 +83,16 @@ class Planted:
         rest = [iter(links) for links in chains]
         lines = [(_line(next(rest[chain])), chain == problem.facts["asked"]) for chain in order]
         return compose(lines, f"<answer>{problem.gold}</answer>")
+
+    def label(self, problem: Problem, response: str) -> tuple[Step, ...]:
+        """Each line that gives a value to a variable of some chain: needed if that chain was asked for."""
+        chains: list[list[Link]] = problem.facts["chains"]
+        needed = {link["variable"]: chain == problem.facts["asked"] for chain, of in enumerate(chains) for link in of}
+        return tuple(
+            Step(span=CharSpan(start=line.start(), stop=line.end()), needed=needed[line[1]])
+            for line in re.finditer(r"^([a-z])=[^\n]*\n?", response, re.MULTILINE)
+            if line[1] in needed
+        )
 
     def _draws(self, seed: int) -> Iterator[Problem]:
         rng = Random(f"{self.name} {self.chains} {self.length} {seed}")  # noqa: S311

@@ -35,6 +35,15 @@ class WorkedTask(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class LabelledTask(Task, Protocol):
+    """A task that knows of any response, a model's own too, which of its steps the right answer needs."""
+
+    def label(self, problem: Problem, response: str) -> tuple[Step, ...]:
+        """The steps of the response that are needed or distract, in order; what is in none is neither."""
+        ...
+
+
 def compose(lines: Iterable[tuple[str, bool]], conclusion: str) -> Worked:
     """A worked response out of (line, needed) pairs and what follows them."""
     text = ""
