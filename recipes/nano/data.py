@@ -5,14 +5,14 @@ Every example is drawn from its own seed, so any stretch of the stream can be dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from tokenizer import ASSISTANT, USER
 
-from flowtracer.tasks import Countdown, Planted, Problem
+from flowtracer.tasks import Countdown, Forks, Planted, Problem, Task
 from flowtracer.tasks.base import split_of
 from flowtracer.tasks.countdown_search import Attempt, Flaws, draw_attempt, search
 
@@ -48,8 +48,16 @@ PLANTED = {
     "medium": Planted(chains=2, length=4),
     "hard": Planted(chains=3, length=4),
 }
-# Shares of the examples.
-MIXTURE = {
+FORKS = {
+    "early": Forks(place="early"),
+    "middle": Forks(place="middle"),
+    "late": Forks(place="late"),
+    "scattered": Forks(place="scattered"),
+}
+TASKS: dict[str, Mapping[str, Task]] = {"countdown": COUNTDOWN, "planted": PLANTED, "forks": FORKS}
+# Shares of the examples, for each of the packaged models.
+MIXTURES: dict[str, dict[tuple[str, str], float]] = {}
+MIXTURES["nano"] = {
     ("countdown", "easy"): 0.1,
     ("countdown", "medium"): 0.3,
     ("countdown", "hard"): 0.1,
@@ -57,6 +65,7 @@ MIXTURE = {
     ("planted", "medium"): 0.2,
     ("planted", "hard"): 0.15,
 }
+MIXTURES["forks"] = {("forks", place): 0.25 for place in FORKS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +76,10 @@ class Example:
     response: list[int]
 
 
-def examples(tokenizer: Any, n: int, *, seed: str, teacher: Teacher) -> Iterator[Example]:
-    """`n` examples drawn from `seed`."""
+def examples(tokenizer: Any, n: int, *, seed: str, teacher: Teacher, mixture: str = "nano") -> Iterator[Example]:
+    """`n` examples of a mixture, drawn from `seed`."""
     rng = Random(seed)
-    pairs = [_draw(rng, teacher) for _ in range(n)]
+    pairs = [_draw(rng, teacher, MIXTURES[mixture]) for _ in range(n)]
     # What the chat template makes of one message, at a fraction of its time.
     prompts = [f"{USER}{problem.prompt[0]['content']}{ASSISTANT}" for problem, _ in pairs]
     responses = [response + tokenizer.eos_token for _, response in pairs]
@@ -79,15 +88,20 @@ def examples(tokenizer: Any, n: int, *, seed: str, teacher: Teacher) -> Iterator
         yield Example(prompt=prompt, response=response)
 
 
-def _draw(rng: Random, teacher: Teacher) -> tuple[Problem, str]:
+def _draw(rng: Random, teacher: Teacher, mixture: Mapping[tuple[str, str], float]) -> tuple[Problem, str]:
     """A problem of the train split and its teacher's response."""
-    ((task, difficulty),) = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))
+    ((task, difficulty),) = rng.choices(list(mixture), weights=list(mixture.values()))
     while True:
         if task == "planted":
             planted = PLANTED[difficulty]
             problem = planted.draw(rng)
             if split_of(problem.key) == "train":
                 return problem, planted.work(problem, seed=rng.getrandbits(32)).text
+        elif task == "forks":
+            forks = FORKS[difficulty]
+            problem = forks.draw(rng)
+            if split_of(problem.key) == "train":
+                return problem, forks.work(problem, seed=rng.getrandbits(32), slips=True).text
         elif (drawn := _countdown(COUNTDOWN[difficulty], rng)) is not None:
             problem, solution = drawn
             numbers, target = problem.facts["numbers"], problem.facts["target"]

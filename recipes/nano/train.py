@@ -2,6 +2,8 @@
 
     python recipes/nano/train.py --out runs/nano            # an hour on one core; interrupted, it goes on
 
+    python recipes/nano/train.py --out runs/forks --mixture forks --start nano --steps 600 --learning-rate 5e-4
+
 1. Examples are drawn as training goes (`data.py`), from the train split alone; none is seen twice on purpose.
 2. They are cut into micro-batches of about equal token counts and few widths, so that compilation happens once a
    width; a step accumulates a few.
@@ -24,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import STAGES, Example, examples
+from data import MIXTURES, STAGES, Example, examples
 from safetensors.torch import load_file, save_file
 from tokenizer import make_tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from flowtracer.model.load import load_model
 
 WIDTHS = (64, 88, 124, 180)
 TOKENS = 4096  # of a micro-batch: larger ones leave the cache
@@ -40,6 +44,8 @@ def main() -> None:
     """Train, with a checkpoint every so often."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/nano"))
+    parser.add_argument("--mixture", choices=list(MIXTURES), default="nano", help="what it learns")
+    parser.add_argument("--start", help="a model whose weights it begins with; from scratch if not given")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--plan", type=int, help="steps that the learning rate is planned for, if not --steps")
     parser.add_argument("--accumulate", type=int, default=2, help="micro-batches of a step")
@@ -54,11 +60,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
     model = Qwen3ForCausalLM(configuration(tokenizer))
+    if options.start:
+        model.load_state_dict(load_model(options.start, device="cpu", dtype="float32")[0].state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     start = restore(options.out, model, optimizer)
     forward = torch.compile(model, dynamic=False) if options.compile else model
     plan = Plan(steps=options.plan or options.steps)
-    batches = stream(tokenizer, options.seed, start * options.accumulate, plan.steady * options.accumulate)
+    batches = stream(
+        tokenizer, options.mixture, options.seed, start * options.accumulate, plan.steady * options.accumulate
+    )
     began, tokens = time.time(), 0
     for step in range(start, options.steps):
         for group in optimizer.param_groups:
@@ -99,12 +109,13 @@ def configuration(tokenizer: Any) -> Qwen3Config:
     )
 
 
-def stream(tokenizer: Any, seed: int, start: int, flawed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def stream(tokenizer: Any, mixture: str, seed: int, start: int, flawed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Micro-batches of ids and labels from number `start` on; from number `flawed` on, the teacher errs."""
     number, pool = 0, 0
     while True:
         teacher = STAGES[number >= flawed]
-        for batch in micro_batches(list(examples(tokenizer, POOL, seed=f"{seed} {pool}", teacher=teacher)), seed=pool):
+        drawn = examples(tokenizer, POOL, seed=f"{seed} {pool}", teacher=teacher, mixture=mixture)
+        for batch in micro_batches(list(drawn), seed=pool):
             if number >= start:
                 yield batch
             number += 1

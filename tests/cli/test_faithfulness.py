@@ -35,7 +35,7 @@ def test_a_table_and_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--task", "sudoku"], "expected a task among countdown, gsm_symbolic, planted, got 'sudoku'"),
+        (["--task", "sudoku"], "expected a task among countdown, forks, gsm_symbolic, planted, got 'sudoku'"),
         (["--task", "gsm_symbolic"], "expected a task that writes responses"),
         (["--task", "planted:chains"], "expected options of planted such as"),
         (["--task", "planted:size=3"], "expected options of task 'planted'"),

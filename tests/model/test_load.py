@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from flowtracer.model import load
-from flowtracer.model.load import NANO, load_model, model_digest
+from flowtracer.model.load import load_model, model_digest
 
 
 def test_a_folder_is_another_model_once_it_was_trained(model, tmp_path):
@@ -45,4 +45,4 @@ def test_a_hub_id_is_told_by_its_commit():
 
 
 def test_nano_is_its_files():
-    assert model_digest(NANO, None) == model_digest(str(load._NANO_FOLDER), None)
+    assert model_digest("nano", None) == model_digest(str(load.PACKAGED["nano"]), None)

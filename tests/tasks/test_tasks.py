@@ -13,8 +13,8 @@ from flowtracer.tasks import TASKS, Problem, Reason, Task, Verdict, base, reward
 
 SPLITS = ("train", "validation", "test")
 # Small targets, because reasoning-gym draws from them several times faster.
-EASY = {"countdown": {"max_value": 20, "min_target": 1}, "gsm_symbolic": {}, "planted": {}}
-DRAWN = {"countdown": 150, "gsm_symbolic": 1500, "planted": 1500}
+EASY = {"countdown": {"max_value": 20, "min_target": 1}, "forks": {}, "gsm_symbolic": {}, "planted": {}}
+DRAWN = {"countdown": 150, "forks": 1500, "gsm_symbolic": 1500, "planted": 1500}
 
 
 @pytest.fixture(scope="module", params=sorted(TASKS))
@@ -29,7 +29,7 @@ def drawn(task: Task) -> dict[tuple[str, int], list[Problem]]:
 
 
 def test_registry_names_and_defaults():
-    assert sorted(TASKS) == ["countdown", "gsm_symbolic", "planted"]
+    assert sorted(TASKS) == ["countdown", "forks", "gsm_symbolic", "planted"]
     for name, make in TASKS.items():
         assert isinstance(make(), Task)
         assert make().name == name
@@ -67,7 +67,7 @@ def test_problems_are_json_and_rows(task, drawn):
         assert json.loads(json.dumps(dict(problem.facts))) == problem.facts
         assert problem.row() == {"prompt": problem.prompt, "problem_id": problem.id, "gold": problem.gold}
         assert [message["role"] for message in problem.prompt] == ["user"]
-        assert ("<answer>" in problem.prompt[0]["content"]) == (task.name != "planted")
+        assert ("<answer>" in problem.prompt[0]["content"]) == (task.name not in ("planted", "forks"))
 
 
 def test_every_gold_is_accepted(task, drawn):

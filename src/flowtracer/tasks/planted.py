@@ -81,7 +81,7 @@ class Planted:
         order = [chain for chain, links in enumerate(chains) for _ in links]
         rng.shuffle(order)
         rest = [iter(links) for links in chains]
-        lines = [(_line(next(rest[chain])), chain == problem.facts["asked"]) for chain in order]
+        lines = [(derivation(next(rest[chain])), chain == problem.facts["asked"]) for chain in order]
         return compose(lines, f"<answer>{problem.gold}</answer>")
 
     def label(self, problem: Problem, response: str) -> tuple[Step, ...]:
@@ -102,10 +102,10 @@ class Planted:
     def draw(self, rng: Random) -> Problem:
         """One problem, of whatever split."""
         names = rng.sample(string.ascii_lowercase, self.chains * self.length)
-        chains = [_chain(rng, names[first : first + self.length]) for first in range(0, len(names), self.length)]
+        chains = [draw_chain(rng, names[first : first + self.length]) for first in range(0, len(names), self.length)]
         asked = rng.randrange(self.chains)
         goal = chains[asked][-1]
-        statements = [_definition(link) for links in chains for link in links]
+        statements = [definition(link) for links in chains for link in links]
         rng.shuffle(statements)
         forms = [[link["change"] for link in links] for links in chains]
         return pose(
@@ -126,7 +126,8 @@ class Link(TypedDict):
     value: int
 
 
-def _chain(rng: Random, names: list[str]) -> list[Link]:
+def draw_chain(rng: Random, names: list[str]) -> list[Link]:
+    """A chain over these variables whose values are digits."""
     start = rng.randint(0, LARGEST)
     links = [Link(variable=names[0], source="", change=start, value=start)]
     for name in names[1:]:
@@ -136,11 +137,13 @@ def _chain(rng: Random, names: list[str]) -> list[Link]:
     return links
 
 
-def _definition(link: Link) -> str:
+def definition(link: Link) -> str:
+    """An assignment as the prompt has it."""
     change = f"{link['change']:+d}" if link["source"] else str(link["change"])
     return f"{link['variable']}={link['source']}{change}"
 
 
-def _line(link: Link) -> str:
+def derivation(link: Link) -> str:
+    """An assignment worked out, as a line of a response."""
     given = f"{link['source']} is {link['value'] - link['change']}, " if link["source"] else ""
-    return f"{_definition(link)}, {given}{link['variable']} is {link['value']}.\n"
+    return f"{definition(link)}, {given}{link['variable']} is {link['value']}.\n"
