@@ -6,6 +6,7 @@ import pytest
 from flowtracer.errors import InputError
 from flowtracer.tasks import Forks, WorkedTask, validate
 from flowtracer.tasks.forks import DOUBT, PLACES, SURE
+from flowtracer.tasks.worked import LabelledTask
 
 TASKS = [Forks(place=place) for place in PLACES] + [Forks(place="middle", chains=4, length=3)]
 
@@ -70,6 +71,16 @@ def test_needed_are_the_forks_and_what_they_name():
         lines = [worked.text[step.span.start : step.span.stop] for step in worked.steps]
         wanted = {link["variable"] for number in problem.facts["asked"] for link in problem.facts["chains"][number]}
         assert [step.needed for step in worked.steps] == [line[0] in wanted for line in lines]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=str)
+def test_labels_tile_a_response_and_need_its_forks_alone(task):
+    assert isinstance(task, LabelledTask)
+    for problem in task.problems("train", 20):
+        text = task.work(problem, slips=True).text
+        steps = task.label(problem, text)
+        assert "".join(text[step.span.start : step.span.stop] for step in steps) == text
+        assert [step.span for step in steps if step.needed] == task.decisive(problem, text)
 
 
 def test_a_text_without_forks_has_nothing_decisive():

@@ -35,7 +35,7 @@ from typing import ClassVar
 from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Verdict, final_answer, pose, take
 from flowtracer.tasks.planted import Link, definition, derivation, draw_chain
-from flowtracer.tasks.worked import Worked, compose
+from flowtracer.tasks.worked import Worked, WorkedStep, compose
 from flowtracer.text.span import CharSpan
 
 PLACES = ("early", "middle", "late", "scattered")
@@ -107,6 +107,15 @@ class Forks:
         """Where a response, right or wrong, names what it answers for: the characters that decide."""
         forks = [match.span(1) for match in _FORK.finditer(response)]
         return [CharSpan(start=start, stop=stop) for start, stop in forks[: len(problem.facts["asked"])]]
+
+    def label(self, problem: Problem, response: str) -> tuple[WorkedStep, ...]:
+        """The forks are needed; all else, which is forced whatever they name, distracts."""
+        steps, place = [], 0
+        for fork in self.decisive(problem, response):
+            steps += [WorkedStep(span=CharSpan(start=place, stop=fork.start), needed=False)] * (place < fork.start)
+            steps.append(WorkedStep(span=fork, needed=True))
+            place = fork.stop
+        return (*steps, WorkedStep(span=CharSpan(start=place, stop=len(response)), needed=False))
 
     def draw(self, rng: Random) -> Problem:
         """One problem, of whatever split."""
