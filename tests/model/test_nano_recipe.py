@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flowtracer.evaluation.accuracy import judge, respond
 from flowtracer.model.load import load_model
-from flowtracer.tasks import Countdown, Planted, split_of
+from flowtracer.tasks import Countdown, Forks, Planted, split_of
+from flowtracer.tasks.forks import PLACES
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 
@@ -72,6 +74,28 @@ def test_examples_are_of_the_train_split_in_the_chat_template(recipe, nano_token
         else:
             assert planted.verify is not None
             assert question.endswith(" is ?")
+
+
+def test_examples_of_forks_are_of_the_train_split_and_slip(recipe, nano_tokenizer):
+    data, _ = recipe
+    texts = [
+        (nano_tokenizer.decode(example.prompt), nano_tokenizer.decode(example.response))
+        for example in data.examples(nano_tokenizer, 200, seed="test", teacher=data.STAGES[0], mixture="forks")
+    ]
+    assert {prompt.removeprefix("<|user|>").partition(":")[0] for prompt, _ in texts} == set(data.FORKS)
+    asked = [prompt.removesuffix(" is ?<|assistant|>")[-1] for prompt, _ in texts]
+    slips = [f"{name} is ?\n" not in response for name, (_, response) in zip(asked, texts, strict=True)]
+    assert 0 < sum(slips) < len(slips)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_nano_forks_solves_some_problems_and_leaves_some_to_reinforcement(place):
+    task = Forks(place=place)
+    model, tokenizer = load_model("nano-forks")
+    problems = task.problems("validation", 60)
+    sampled = judge(task, problems, respond(model, tokenizer, problems, temperature=1.0, max_new_tokens=80))
+    assert 0.02 < sum(verdict.correct for verdict in sampled) / len(sampled) < 0.9
+    assert sum(verdict.well_formed for verdict in sampled) > 50
 
 
 def test_training_goes_on_where_it_stopped(tmp_path):

@@ -59,8 +59,11 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
         raise InputError(f"expected options of task {name!r} out of {known}, got {', '.join(options)}") from error
 
 
+_WORDS = ("true", "false", "null")
+
+
 def parse_task(text: str) -> Task:
-    """A task as a command line names it: "planted", "planted:chains=3,length=4".
+    """A task as a command line names it: "planted", "planted:chains=3,length=4", "forks:place=early".
 
     Raises:
         InputError: An unknown task or option.
@@ -70,7 +73,9 @@ def parse_task(text: str) -> Task:
     for option in filter(None, given.split(",")):
         key, _, value = option.partition("=")
         try:
-            options[key.strip()] = json.loads(value)
+            options[key.strip()] = value if value.isalpha() and value not in _WORDS else json.loads(value)
         except ValueError as error:
-            raise InputError(f"expected options of {name} such as key=3 or key=true, got {option!r}") from error
+            raise InputError(
+                f"expected options of {name} such as key=3, key=true or key=word, got {option!r}"
+            ) from error
     return make_task(name, options)
