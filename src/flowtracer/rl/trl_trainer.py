@@ -228,7 +228,12 @@ class FlowGRPOTrainer(GRPOTrainer):
                 temperature=self.temperature,
                 rows_per_forward=self.args.per_device_train_batch_size,
                 every_rank_alike=self.is_fsdp_enabled or self.is_deepspeed_enabled,
-                template_options=self.args.chat_template_kwargs,
+                # TRL opens a new turn even behind a message of the assistant's.
+                template_options={
+                    "add_generation_prompt": True,
+                    "continue_final_message": False,
+                    **(self.args.chat_template_kwargs or {}),
+                },
                 generation_bytes=self.args.credit_generation_bytes,
             )
         return self._signal_reader
