@@ -32,7 +32,7 @@ from typing import ClassVar, TypedDict
 
 from flowtracer.errors import InputError
 from flowtracer.tasks.base import Problem, Reason, Verdict, final_answer, pose, take
-from flowtracer.tasks.worked import Step, Worked, compose
+from flowtracer.tasks.worked import Worked, WorkedStep, compose
 from flowtracer.text.span import CharSpan
 
 LARGEST = 9
@@ -84,12 +84,12 @@ class Planted:
         lines = [(_line(next(rest[chain])), chain == problem.facts["asked"]) for chain in order]
         return compose(lines, f"<answer>{problem.gold}</answer>")
 
-    def label(self, problem: Problem, response: str) -> tuple[Step, ...]:
+    def label(self, problem: Problem, response: str) -> tuple[WorkedStep, ...]:
         """Each line that gives a value to a variable of some chain: needed if that chain was asked for."""
         chains: list[list[Link]] = problem.facts["chains"]
         needed = {link["variable"]: chain == problem.facts["asked"] for chain, of in enumerate(chains) for link in of}
         return tuple(
-            Step(span=CharSpan(start=line.start(), stop=line.end()), needed=needed[line[1]])
+            WorkedStep(span=CharSpan(start=line.start(), stop=line.end()), needed=needed[line[1]])
             for line in re.finditer(r"^([a-z])=[^\n]*\n?", response, re.MULTILINE)
             if line[1] in needed
         )

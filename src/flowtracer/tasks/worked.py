@@ -39,7 +39,7 @@ class WorkedTask(Task, Protocol):
 class LabelledTask(Task, Protocol):
     """A task that knows of any response, a model's own too, which of its steps the right answer needs."""
 
-    def label(self, problem: Problem, response: str) -> tuple[Step, ...]:
+    def label(self, problem: Problem, response: str) -> tuple[WorkedStep, ...]:
         """The steps of the response that are needed or distract, in order; what is in none is neither."""
         ...
 

@@ -26,7 +26,7 @@ from torch.func import functional_call, jvp, vmap
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.model.forward import accepted, evaluating
 from flowtracer.shapes import Float, Int
-from flowtracer.signals.sampled import Rows, Sampled
+from flowtracer.signals.sampled import Few, Sampled
 
 _PRECISE = (torch.float32, torch.float64)
 
@@ -71,7 +71,7 @@ class Policy:
         with evaluating(self.model):
             for few in self._pieces(sampled, weights_KBR.ne(0).any(0).any(-1)):
                 log_probs_BR = self._log_probs(leaves, few)
-                for number, weights_BR in enumerate(weights_KBR[:, few.rows, : log_probs_BR.shape[1]]):
+                for number, weights_BR in enumerate(weights_KBR[:, few.numbers, : log_probs_BR.shape[1]]):
                     if weights_BR.any():
                         parts = torch.autograd.grad(
                             log_probs_BR, list(leaves.values()), weights_BR, retain_graph=True, materialize_grads=True
@@ -90,21 +90,21 @@ class Policy:
         with evaluating(self.model), eager(self.model), torch.no_grad():
             for few in self._pieces(sampled, everything_B):
 
-                def along(tangent: Mapping[str, Tensor], few: Rows = few) -> Tensor:
+                def along(tangent: Mapping[str, Tensor], few: Few = few) -> Tensor:
                     return jvp(lambda values: self._log_probs(values, few), (point,), (tangent,))[1]
 
                 found_DBR = vmap(along)(tangents)
-                slopes_DBR[:, few.rows, : found_DBR.shape[2]] = found_DBR
+                slopes_DBR[:, few.numbers, : found_DBR.shape[2]] = found_DBR
         return slopes_DBR * sampled.response_mask_BR
 
-    def _pieces(self, sampled: Sampled, chosen_B: Tensor) -> Iterator[Rows]:
+    def _pieces(self, sampled: Sampled, chosen_B: Tensor) -> Iterator[Few]:
         """The chosen sequences, those of like length together."""
         lengths_B = sampled.response_mask_BR.sum(-1)
         order_B = lengths_B.argsort(stable=True)
-        for rows in sampled.slices(self._rows, order_B[chosen_B[order_B]]):
-            yield sampled.rows(rows, int(lengths_B[rows].max()))
+        for numbers in sampled.slices(self._rows, order_B[chosen_B[order_B]]):
+            yield sampled.few(numbers, int(lengths_B[numbers].max()))
 
-    def _log_probs(self, parameters: Mapping[str, Tensor], few: Rows) -> Float[Tensor, "B R"]:
+    def _log_probs(self, parameters: Mapping[str, Tensor], few: Few) -> Float[Tensor, "B R"]:
         """Log-probability of each response token."""
         ids_BR: Int[Tensor, "B R"] = few.ids_BT[:, few.first :]
         kept = ids_BR.shape[1] + 1
