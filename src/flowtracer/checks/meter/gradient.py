@@ -143,6 +143,8 @@ def choose_parameters(model: Any, which: str) -> dict[str, Tensor]:
 def with_adapters(model: Any, *, rank: int = 16) -> Any:
     """The model with LoRA adapters on its linear layers, as peft makes them; one that has some, as it is.
 
+    They are drawn from a seed of their own: a run that goes on finds the same.
+
     Raises:
         MissingDependencyError: peft is not installed.
     """
@@ -152,7 +154,9 @@ def with_adapters(model: Any, *, rank: int = 16) -> Any:
         raise MissingDependencyError("expected peft to give a model LoRA parameters, got none: pip install peft")
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(model, LoraConfig(r=rank, task_type="CAUSAL_LM", target_modules="all-linear"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return get_peft_model(model, LoraConfig(r=rank, task_type="CAUSAL_LM", target_modules="all-linear"))
 
 
 @contextlib.contextmanager
