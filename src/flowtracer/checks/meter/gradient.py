@@ -50,7 +50,7 @@ class Policy:
         self.model = model
         self._parameters = choose_parameters(model, parameters)
         self._temperature = temperature
-        self._rows = rows_per_forward
+        self.rows_per_forward = rows_per_forward
 
     @property
     def size(self) -> int:
@@ -83,7 +83,7 @@ class Policy:
         """`<grad log pi(y_it), v>` of every response token, along each direction; 0 on padding."""
         point = {name: value.detach() for name, value in self._parameters.items()}
         sizes = [value.numel() for value in point.values()]
-        parts = directions_DN.split(sizes, dim=1)
+        parts = directions_DN.to(next(iter(point.values())).dtype).split(sizes, dim=1)
         tangents = {name: part.view(-1, *value.shape) for (name, value), part in zip(point.items(), parts, strict=True)}
         slopes_DBR = directions_DN.new_zeros(len(directions_DN), *sampled.response_ids_BR.shape)
         everything_B = torch.ones(len(sampled), dtype=torch.bool, device=sampled.device)
@@ -94,14 +94,14 @@ class Policy:
                     return jvp(lambda values: self._log_probs(values, few), (point,), (tangent,))[1]
 
                 found_DBR = vmap(along)(tangents)
-                slopes_DBR[:, few.numbers, : found_DBR.shape[2]] = found_DBR
+                slopes_DBR[:, few.numbers, : found_DBR.shape[2]] = found_DBR.to(slopes_DBR.dtype)
         return slopes_DBR * sampled.response_mask_BR
 
     def _pieces(self, sampled: Sampled, chosen_B: Tensor) -> Iterator[Few]:
         """The chosen sequences, those of like length together."""
         lengths_B = sampled.response_mask_BR.sum(-1)
         order_B = lengths_B.argsort(stable=True)
-        for numbers in sampled.slices(self._rows, order_B[chosen_B[order_B]]):
+        for numbers in sampled.slices(self.rows_per_forward, order_B[chosen_B[order_B]]):
             yield sampled.few(numbers, int(lengths_B[numbers].max()))
 
     def _log_probs(self, parameters: Mapping[str, Tensor], few: Few) -> Float[Tensor, "B R"]:
