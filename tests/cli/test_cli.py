@@ -319,6 +319,13 @@ def test_pages_of_saved_traces(tmp_path):
     out = tmp_path / "run.html"
     assert runner.invoke(app, ["page", str(tmp_path / "run"), "--training", "--out", str(out)]).exit_code == 0
     assert "run: 1 kept step, 0 to 0" in out.read_text(encoding="utf-8")
+    (kept / "batch-r00.safetensors").write_bytes(b"damaged")
+    done = runner.invoke(app, ["page", str(tmp_path / "run"), "--training", "--out", str(out)])
+    assert done.exit_code == 0
+    assert "skipped batch-r00.safetensors" in done.stderr
+    (kept / "prompt-00-r00.safetensors").unlink()
+    done = runner.invoke(app, ["page", str(tmp_path / "run"), "--training", "--out", str(out)])
+    assert isinstance(done.exception, FormatError)
     refused = runner.invoke(app, ["page", str(kept), str(kept), "--training", "--out", str(out)])
     assert "one run" in str(refused.exception)
 

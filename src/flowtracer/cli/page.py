@@ -30,7 +30,7 @@ def page(
             raise InputError(
                 f"expected the folder of one run with --training, got {len(traces)}; write a page for each"
             )
-        written = write_page(out, training_page(traces[0]))
+        written = write_page(out, training_page(traces[0], on_bad=partial(_name_or_raise, traces)))
         say_written(written)
         return
     files = [file for path in traces for file in find_traces(path)]

@@ -122,8 +122,8 @@ class TraceFolder:
                     continue
                 key = digest(self._options, record.digest)[:_KEY]
                 file = self.traces / f"{index:07d}-{safe_name(record.id)}-{key}.safetensors"
-                found = _take(held, key, file)
-                outcome = None if found is None else _reuse(found, file, record)
+                found = _take(held, key, file.name)
+                outcome = None if found is None else _reuse(self.traces / found, file, record)
                 if outcome is not None:
                     yield outcome
                 if not isinstance(outcome, Traced):
@@ -133,8 +133,8 @@ class TraceFolder:
                     yield self._skip(result)
                 else:
                     yield Traced((finish(result) if finish else result).save(pending[place][0]), held=False)
-        for files in held.values():
-            for file in files:
+        for names in held.values():
+            for file in map(self.traces.joinpath, names):
                 file.rename(file.with_suffix(".unused"))
 
     def files(self) -> list[Path]:
@@ -177,11 +177,13 @@ class TraceFolder:
         write_atomically(self.path / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
         return summary
 
-    def _held(self) -> dict[str, list[Path]]:
-        """Traces of earlier runs by their keys, those that were set aside last."""
-        held: dict[str, list[Path]] = {}
-        for file in (*self.files(), *self.unused()):
-            held.setdefault(file.stem.rpartition("-")[2], []).append(file)
+    def _held(self) -> dict[str, list[str]]:
+        """Names of earlier runs' traces by their keys, those that were set aside last."""
+        held: dict[str, list[str]] = {}
+        names = [file.name for file in self.traces.iterdir()]  # there may be a million, too many for so many paths
+        for suffix in (".safetensors", ".unused"):
+            for name in sorted(name for name in names if name.endswith(suffix)):
+                held.setdefault(name.removesuffix(suffix).rpartition("-")[2], []).append(name)
         return held
 
     def _skip(self, skipped: Skipped) -> Skipped:
@@ -189,12 +191,12 @@ class TraceFolder:
         return skipped
 
 
-def _take(held: dict[str, list[Path]], key: str, file: Path) -> Path | None:
-    """A trace held under this key, `file` itself if it is one: equal rollouts stand at several places."""
-    files = held.get(key, [])
-    if not files:
+def _take(held: dict[str, list[str]], key: str, name: str) -> str | None:
+    """A trace held under this key, that of this name if there is one: equal rollouts stand at several places."""
+    names = held.get(key, [])
+    if not names:
         return None
-    return files.pop(files.index(file) if file in files else 0)
+    return names.pop(names.index(name) if name in names else 0)
 
 
 def _reuse(found: Path, file: Path, rollout: Rollout) -> Traced | Damaged:

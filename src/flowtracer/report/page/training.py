@@ -8,12 +8,13 @@ and unpacked when it is looked at. Numbers that entered the loss are kept whole;
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flowtracer.errors import InputError
+from flowtracer.errors import FormatError, InputError
 from flowtracer.report.page.html import one_line, render
 from flowtracer.report.page.payload import pack, pack_trace
 from flowtracer.trace.measures import concentration, hub_share, reward, verdict
@@ -23,11 +24,16 @@ EDGES = 300
 """Largest edges of each trace: the picture is small, and there may be thousands."""
 
 
-def training_page(folder: Path) -> str:
+def training_page(folder: Path, *, on_bad: Callable[[Path, FormatError], None] | None = None) -> str:
     """The page of a run, from its output folder or the `traces` in it.
+
+    Args:
+        folder: Of the run.
+        on_bad: Called with a file that is no trace, which the page then shows as missing.
 
     Raises:
         InputError: The folder holds no kept steps.
+        FormatError: A file that is no trace, without `on_bad`; or none of them is one.
     """
     steps = _kept_steps(folder)
     entries: list[dict[str, Any]] = []
@@ -35,7 +41,14 @@ def training_page(folder: Path) -> str:
     largest = 0.0
     for number, step in steps:
         for file in sorted(step.glob("*.safetensors")):
-            trace = load_trace(file)
+            try:
+                trace = load_trace(file)
+            except FormatError as error:
+                if on_bad is None:
+                    raise
+                on_bad(file, error)
+                entries.append({**_place(number, file.stem), "at": None, "reason": "damaged"})
+                continue
             entries.append({**_place(number, file.stem), "at": len(packed), **_entry(trace)})
             packed.append(pack_trace(trace, EDGES))
             if trace.trained is not None:
@@ -44,6 +57,8 @@ def training_page(folder: Path) -> str:
         for line in skipped.read_text(encoding="utf-8").splitlines() if skipped.is_file() else []:
             item = json.loads(line)
             entries.append({**_place(number, item["id"]), "at": None, "reason": item["reason"]})
+    if not packed and any(entry.get("reason") == "damaged" for entry in entries):
+        raise FormatError(f"expected at least one trace that can be read in {str(folder)!r}, got none")
     header = {"steps": [number for number, _ in steps], "entries": entries, "largest": largest}
     name = one_line(folder.resolve().parent.name if folder.name == "traces" else folder.resolve().name)
     title = f"{name}: {len(steps)} kept step{'s' * (len(steps) > 1)}, {steps[0][0]} to {steps[-1][0]}"
