@@ -343,7 +343,9 @@ def test_a_generation_over_budget_takes_an_own_forward_and_says_so(tmp_path):
     assert [(line["credit/own_forward"], line["credit/lost/over_budget"]) for line in lines] == [(0.75, 1.0)] * 2
 
 
-def test_arguments_may_be_left_out(monkeypatch):
+def test_arguments_may_be_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # TRL's own default for its output
+
     @dataclass
     class OnCpu(FlowGRPOConfig):
         use_cpu: bool = True

@@ -5,6 +5,7 @@ import pytest
 from flowtracer.checks.masking import Rereader
 from flowtracer.checks.masking.rerun import FILLER
 from flowtracer.errors import InputError
+from flowtracer.model.forward import cache_argument
 from masked_eager import FAMILIES, eager_logits
 from tiny import tiny_model, tiny_tokenizer
 
@@ -135,3 +136,18 @@ def test_a_model_with_state_is_refused():
     model.config.layer_types = ["linear_attention", "full_attention"]
     with pytest.raises(InputError, match="state cannot be hidden"):
         Rereader(model, tiny_tokenizer())
+
+
+def test_a_model_that_gives_all_logits_answers_the_same(monkeypatch):
+    model = tiny_model()
+    expected = reread(model, VARIANTS)
+    own, name = model.forward, cache_argument(model)
+
+    def forward(input_ids, attention_mask=None, position_ids=None, use_cache=None, past_key_values=None):
+        options = {"position_ids": position_ids, "use_cache": use_cache, name: past_key_values}
+        return own(input_ids=input_ids, attention_mask=attention_mask, **options)
+
+    monkeypatch.setattr(model, "forward", forward)  # a model's own code, which knows no more options
+    for one, other in zip(reread(model, VARIANTS), expected, strict=True):
+        assert one.ids == other.ids
+        assert one.log_prob == pytest.approx(other.log_prob, abs=1e-4)

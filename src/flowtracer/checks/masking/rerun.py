@@ -27,7 +27,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from flowtracer.errors import InputError
-from flowtracer.model.forward import cache_argument
+from flowtracer.model.forward import accepted, cache_argument
 from flowtracer.shapes import Float, Int
 
 WAYS = ("hide", "replace", "delete")
@@ -107,7 +107,7 @@ class Rereader:
         """
         ids_1P = torch.tensor([list(prompt)], device=self._model.device)
         cache = DynamicCache(config=self._model.config)
-        self._model(ids_1P, use_cache=True, logits_to_keep=1, **{self._cache: cache})
+        self._model(ids_1P, use_cache=True, **self._few_logits(1), **{self._cache: cache})
         task = _Task(cache=cache, start=len(prompt), reasoning=reasoning, cue=cue, ends=ends)
         answer, log_probs = self._answer(task, draft)
         whole = Rereading(ids=tuple(answer), log_prob=sum(log_probs[: self._scored(task, answer)]))
@@ -221,7 +221,7 @@ class Rereader:
             attention_mask=block.mask_BT,
             position_ids=block.positions_BW,
             use_cache=True,
-            logits_to_keep=keep,
+            **self._few_logits(keep),
             **{self._cache: cache},
         )
         return _State(
@@ -230,6 +230,10 @@ class Rereader:
             next_B=block.positions_BW[:, -1] + 1,
             logits_BAV=output.logits[:, -keep:].float(),
         )
+
+    def _few_logits(self, count: int) -> dict[str, int]:
+        """What asks for the logits of the last positions alone, of a model that knows how."""
+        return accepted(self._model.forward, {"logits_to_keep": count})
 
     def _rewind(self, state: _State, shown: int, agreed_B: Int[Tensor, " B"], parting_N: Int[Tensor, " N"]) -> _State:
         """The variants that part from an answer of which so many tokens were shown, at the place where they part."""
