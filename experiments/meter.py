@@ -10,8 +10,6 @@ goes on. Other models and tasks: `flowtracer meter`.
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 from pathlib import Path
 
 from flowtracer.checks.meter import MeterOptions, meter
@@ -40,11 +38,9 @@ def main() -> None:
     for name in options.tasks.split(","):
         task, how = TASKS[name]
         result = meter(*load_model(options.model, dtype="float32"), task, options=how, out=options.work / name)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-        document = {**result.to_dict(), "peak_memory_gib": round(peak, 2)}
         heading = f"{result.task}: {result.truth.verdict()}"
         print(*meter_summary(result), sep="\n")
-        print(write_outcome(f"meter_{name}", document, meter_tables(result), heading=heading))
+        print(write_outcome(f"meter_{name}", result.to_dict(), meter_tables(result), heading=heading))
         if not result.truth.silent:
             write_worth(result, RESULTS, f"meter_{name}")
 
