@@ -286,7 +286,8 @@ def test_doctor(model):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["faithfulness"], ["train"], ["doctor"]]
+    "command",
+    [[], ["trace"], ["page"], ["explain"], ["compare"], ["plot"], ["faithfulness"], ["meter"], ["train"], ["doctor"]],
 )
 def test_help_fits_a_screen(command):
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "100"})

@@ -6,6 +6,9 @@
    loss weighs them (`loss.py`), and its step is measured (`minibatch.py`).
 3. Out of these come its worth over plain GRPO and the best mix (`worth.py`), and how its scores agree with what tokens
    truly contribute (`truth.py`).
+
+Letters beside the legend of shapes: K maps of advantages, N the numbers of a gradient, M minibatches, Q tenths of a
+score, D directions; 2 are the halves of `g*`.
 """
 
 from flowtracer.checks.meter.result import MeterResult

@@ -50,7 +50,7 @@ class Policy:
         self.model = model
         self._parameters = choose_parameters(model, parameters)
         self._temperature = temperature
-        self._rows = rows_per_forward
+        self.rows_per_forward = rows_per_forward
 
     @property
     def size(self) -> int:
@@ -83,7 +83,7 @@ class Policy:
         """`<grad log pi(y_it), v>` of every response token, along each direction; 0 on padding."""
         point = {name: value.detach() for name, value in self._parameters.items()}
         sizes = [value.numel() for value in point.values()]
-        parts = directions_DN.split(sizes, dim=1)
+        parts = directions_DN.to(next(iter(point.values())).dtype).split(sizes, dim=1)
         tangents = {name: part.view(-1, *value.shape) for (name, value), part in zip(point.items(), parts, strict=True)}
         slopes_DBR = directions_DN.new_zeros(len(directions_DN), *sampled.response_ids_BR.shape)
         everything_B = torch.ones(len(sampled), dtype=torch.bool, device=sampled.device)
@@ -94,15 +94,15 @@ class Policy:
                     return jvp(lambda values: self._log_probs(values, few), (point,), (tangent,))[1]
 
                 found_DBR = vmap(along)(tangents)
-                slopes_DBR[:, few.numbers, : found_DBR.shape[2]] = found_DBR
+                slopes_DBR[:, few.numbers, : found_DBR.shape[2]] = found_DBR.to(slopes_DBR.dtype)
         return slopes_DBR * sampled.response_mask_BR
 
     def _pieces(self, sampled: Sampled, chosen_B: Tensor) -> Iterator[Few]:
         """The chosen sequences, those of like length together."""
         lengths_B = sampled.response_mask_BR.sum(-1)
         order_B = lengths_B.argsort(stable=True)
-        for rows in sampled.slices(self._rows, order_B[chosen_B[order_B]]):
-            yield sampled.few(rows, int(lengths_B[rows].max()))
+        for numbers in sampled.slices(self.rows_per_forward, order_B[chosen_B[order_B]]):
+            yield sampled.few(numbers, int(lengths_B[numbers].max()))
 
     def _log_probs(self, parameters: Mapping[str, Tensor], few: Few) -> Float[Tensor, "B R"]:
         """Log-probability of each response token."""
@@ -143,6 +143,8 @@ def choose_parameters(model: Any, which: str) -> dict[str, Tensor]:
 def with_adapters(model: Any, *, rank: int = 16) -> Any:
     """The model with LoRA adapters on its linear layers, as peft makes them; one that has some, as it is.
 
+    They are drawn from a seed of their own: a run that goes on finds the same.
+
     Raises:
         MissingDependencyError: peft is not installed.
     """
@@ -152,7 +154,9 @@ def with_adapters(model: Any, *, rank: int = 16) -> Any:
         raise MissingDependencyError("expected peft to give a model LoRA parameters, got none: pip install peft")
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(model, LoraConfig(r=rank, task_type="CAUSAL_LM", target_modules="all-linear"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return get_peft_model(model, LoraConfig(r=rank, task_type="CAUSAL_LM", target_modules="all-linear"))
 
 
 @contextlib.contextmanager

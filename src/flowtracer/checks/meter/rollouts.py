@@ -19,7 +19,7 @@ from flowtracer.model.generate import Reply, Sampling, draw_name, sample
 from flowtracer.shapes import Float
 from flowtracer.signals.sampled import Sampled
 from flowtracer.tasks import Problem, Task, reward
-from flowtracer.text.encoding import prompt_text
+from flowtracer.text.encoding import encode_prompt
 
 EPSILON = 1e-4
 """What TRL adds to the deviation of a group's rewards."""
@@ -139,10 +139,9 @@ class RolloutFile:
             replies |= batch
         for place, problem in enumerate(problems):
             own = [replies[place * self._group + number] for number in range(self._group)]
-            text, _ = prompt_text(tokenizer, problem.prompt)
             yield {
                 "problem": problem.id,
-                "prompt_ids": tokenizer(text, add_special_tokens=False)["input_ids"],
+                "prompt_ids": encode_prompt(tokenizer, problem.prompt),
                 "response_ids": [list(reply.ids) for reply in own],
                 "rewards": [reward(self._task.verify(problem, reply.text)) for reply in own],
             }

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from flowtracer.checks.meter.direction import find_direction
+from flowtracer.checks.meter.direction import Direction, find_direction
 from flowtracer.checks.meter.gradient import Policy
 from flowtracer.checks.meter.loss import LOSS_TYPES
 from flowtracer.checks.meter.minibatch import Measured, measure
 from flowtracer.checks.meter.result import MeterResult, examples, true_gradient
-from flowtracer.checks.meter.rollouts import RolloutFile, as_batch
+from flowtracer.checks.meter.rollouts import Group, RolloutFile, as_batch
 from flowtracer.checks.meter.strategies import ORACLES, Strategies, parse_strategies, place_oracles
 from flowtracer.checks.meter.truth import token_truths
 from flowtracer.checks.meter.worth import UNIFORM, best_mix, worths
@@ -115,67 +115,16 @@ def meter(
     policy = Policy(
         model, parameters=options.parameters, temperature=options.temperature, rows_per_forward=rows_per_forward
     )
-    per_step = options.batch // options.group
-    problems = task.problems(
-        options.split, options.rollouts // options.group + options.minibatches * per_step, seed=options.seed
-    )
+    names = [*strategies, *(ORACLES if isinstance(task, LabelledTask) else ())]
     with _folder(out) as folder:
         made_with = {"model": model_name(model), "weights": _fingerprint(model), "task": _task_text(task)}
         claim(folder, made_with | asdict(options))
-        clock = _Clock()
-        with clock("rollouts"):
-            groups = RolloutFile(
-                LineFile(folder / "rollouts.jsonl"),
-                problems,
-                task,
-                group=options.group,
-                sampling=Sampling(
-                    temperature=options.temperature, max_new_tokens=options.max_new_tokens, seed=options.seed
-                ),
-            ).draw(model, tokenizer, lambda done: on_progress("rollouts", done, len(problems)))
-        few = options.minibatches * per_step
-        true, rest = groups[:-few], groups[-few:]
-        with clock("true gradient"):
-            direction = find_direction(
-                policy,
-                true,
-                groups_per_step=per_step,
-                moment_steps=options.moment_steps,
-                loss_type=options.loss_type,
-                max_tokens=options.max_new_tokens,
-                file=folder / "gradient.safetensors",
-                on_groups=lambda done: on_progress("true gradient", done, len(true)),
-            )
-        steps = [rest[start : start + per_step] for start in range(0, few, per_step)]
-        kept = folder / "minibatches" / digest(*map(_described, strategies.items()))[:12]
-        kept.mkdir(parents=True, exist_ok=True)
-        reader = Strategies(
-            model, tokenizer, strategies, temperature=options.temperature, rows_per_forward=rows_per_forward
-        )
-        measured: list[Measured] = []
-        for number, step in enumerate(steps):
-            file = kept / f"{number:03d}.safetensors"
-            if not file.exists():
-                batch = as_batch(step, policy.device)
-                with clock("credit"):
-                    placed = reader.place(batch)
-                    if isinstance(task, LabelledTask):
-                        placed |= place_oracles(task, tokenizer, batch)
-                with clock("gradients"):
-                    measure(
-                        policy,
-                        direction,
-                        batch,
-                        placed,
-                        loss_type=options.loss_type,
-                        max_tokens=options.max_new_tokens,
-                        seed=options.seed + number,
-                        check=number == 0,
-                    ).save(file)
-            measured.append(Measured.load(file))
-            on_progress("minibatches", 1, len(steps))
-        names = [*strategies, *(ORACLES if isinstance(task, LabelledTask) else ())]
-        with clock("statistics"):
+        run = _Run(model, tokenizer, task, policy, options, folder, on_progress)
+        groups = run.draw()
+        true, rest = groups[: -options.minibatches * run.per_step], groups[-options.minibatches * run.per_step :]
+        direction = run.direction(true)
+        measured = run.measure(direction, rest, strategies)
+        with run.clock("statistics"):
             result = MeterResult(
                 model=made_with["model"],
                 task=made_with["task"],
@@ -187,11 +136,102 @@ def meter(
                 worths=worths(measured, names, seed=options.seed),
                 mix=best_mix(measured, names, mixed, seed=options.seed),
                 tokens=token_truths(measured, names, group=options.group, seed=options.seed),
-                examples=examples(tokenizer, steps[0], measured[0], names),
-                seconds=clock.seconds,
+                examples=examples(tokenizer, rest[: run.per_step], measured[0], names),
+                seconds=run.clock.seconds,
             )
         write_atomically(folder / "meter.json", json.dumps(result.to_dict(), indent=1) + "\n")
     return result
+
+
+class _Run:
+    """The stages of a run, each of which goes on from what the folder holds."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        task: Task,
+        policy: Policy,
+        options: MeterOptions,
+        folder: Path,
+        on_progress: Progress,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._task = task
+        self._policy = policy
+        self._options = options
+        self._folder = folder
+        self._on_progress = on_progress
+        self.per_step = options.batch // options.group
+        self.clock = _Clock()
+
+    def draw(self) -> list[Group]:
+        """Rollouts: those for the true gradient, then those of the minibatches."""
+        options = self._options
+        problems = self._task.problems(
+            options.split, options.rollouts // options.group + options.minibatches * self.per_step, seed=options.seed
+        )
+        how = Sampling(temperature=options.temperature, max_new_tokens=options.max_new_tokens, seed=options.seed)
+        file = LineFile(self._folder / "rollouts.jsonl")
+        rollouts = RolloutFile(file, problems, self._task, group=options.group, sampling=how)
+        with self.clock("rollouts"):
+            return rollouts.draw(
+                self._model, self._tokenizer, lambda done: self._on_progress("rollouts", done, len(problems))
+            )
+
+    def direction(self, groups: Sequence[Group]) -> Direction:
+        """The true gradient."""
+        with self.clock("true gradient"):
+            return find_direction(
+                self._policy,
+                groups,
+                groups_per_step=self.per_step,
+                moment_steps=self._options.moment_steps,
+                loss_type=self._options.loss_type,
+                max_tokens=self._options.max_new_tokens,
+                file=self._folder / "gradient.safetensors",
+                on_groups=lambda done: self._on_progress("true gradient", done, len(groups)),
+            )
+
+    def measure(
+        self, direction: Direction, groups: Sequence[Group], strategies: Mapping[str, Credit]
+    ) -> list[Measured]:
+        """Every minibatch, read back from its file, so that a run that goes on sees the same."""
+        options, policy = self._options, self._policy
+        kept = self._folder / "minibatches" / digest(*map(_described, strategies.items()))[:12]
+        kept.mkdir(parents=True, exist_ok=True)
+        placing = Strategies(
+            self._model,
+            self._tokenizer,
+            strategies,
+            temperature=options.temperature,
+            rows_per_forward=policy.rows_per_forward,
+        )
+        measured = []
+        for number in range(options.minibatches):
+            file = kept / f"{number:03d}.safetensors"
+            if not file.exists():
+                batch = as_batch(groups[number * self.per_step :][: self.per_step], policy.device)
+                with self.clock("credit"):
+                    placed = placing.place(batch)
+                    if isinstance(self._task, LabelledTask):
+                        placed |= place_oracles(self._task, self._tokenizer, batch)
+                with self.clock("gradients"):
+                    found = measure(
+                        policy,
+                        direction,
+                        batch,
+                        placed,
+                        loss_type=options.loss_type,
+                        max_tokens=options.max_new_tokens,
+                        seed=options.seed + number,
+                        check=number == 0,
+                    )
+                found.save(file)
+            measured.append(Measured.load(file))
+            self._on_progress("minibatches", 1, options.minibatches)
+        return measured
 
 
 def _with_uniform(strategies: dict[str, Credit]) -> dict[str, Credit]:

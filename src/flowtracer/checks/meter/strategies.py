@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from flowtracer.checks.meter.rollouts import Batch
-from flowtracer.credit import CREDITS, Credit, Reads, Signals, make_credit, needs_of, reads_of, token_factors
+from flowtracer.credit import CREDITS, Credit, Signals, make_credit, token_factors
 from flowtracer.credit.signals import GroupSignals
+from flowtracer.credit.together import read_together
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float
 from flowtracer.signals.reader import SignalReader
@@ -91,10 +92,7 @@ class Strategies:
         rows_per_forward: int = 16,
     ) -> None:
         self._order = list(strategies)
-        alike: dict[Reads, dict[str, Credit]] = {}
-        for name, credit in strategies.items():
-            alike.setdefault(replace(reads_of(credit), needs=frozenset()), {})[name] = credit
-        self._together = [_Together(reads, credits) for reads, credits in alike.items()]
+        self._together = read_together(strategies)
         self._readers = [
             SignalReader(model, tokenizer, together, temperature=temperature, rows_per_forward=rows_per_forward)
             for together in self._together
@@ -145,18 +143,6 @@ def place_oracles(task: LabelledTask, tokenizer: Any, batch: Batch) -> dict[str,
         "oracle": Placed(advantages_BR=advantages_B1 * (1 + 0.5 * kept_BR), scores_BR=kept_BR),
         "oracle_gate": Placed(advantages_BR=advantages_B1 * kept_BR, scores_BR=kept_BR),
     }
-
-
-class _Together:
-    """Strategies that read alike, as one whose needs are those of all."""
-
-    def __init__(self, reads: Reads, credits: Mapping[str, Credit]) -> None:
-        self.credits = credits
-        self.reads = replace(reads, needs=frozenset[str]().union(*map(needs_of, credits.values())))
-
-    def __call__(self, signals: Signals) -> Float[Tensor, "K B R"]:
-        """Advantages by each."""
-        return torch.stack([credit(signals) for credit in self.credits.values()])
 
 
 def _place(credit: Credit, signals: Signals) -> Placed:

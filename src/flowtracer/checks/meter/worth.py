@@ -6,8 +6,9 @@ Its interval is the paired bootstrap's of a ratio of means: both sides see the s
 metric the step is `P g_c`. The noise of `g*` is common to all strategies: it costs power, not fairness.
 
 The best mix of K strategies is closed-form: of all `sum_k a_k g_k`, `a = M^-1 s` goes furthest, with
-`s_k = E<g_k, g*>` and `M_kl = E<g_k, g_l>`. Each minibatch is measured with the coefficients that the others give, so
-that the mix is not flattered by the minibatches that it was chosen on.
+`s_k = E<g_k, g*>` and `M_kl = E<g_k, g_l>`. Each minibatch is measured with the coefficients that the others give, and
+by the half of `g*` that did not give them, so that the mix is flattered neither by the minibatches nor by the noise of
+`g*` that it was chosen on.
 """
 
 from __future__ import annotations
@@ -104,16 +105,17 @@ def best_mix(measured: Sequence[Measured], names: Sequence[str], chosen: Sequenc
     """The best mix of the chosen strategies; None of fewer than two, or where gradients were not held together."""
     places = [list(names).index(name) for name in chosen]
     gram_MKK = np.stack([each.gram_KK[places][:, places].double().numpy() for each in measured])
-    inner_MK = np.stack([each.inner_K2[places].mean(1).double().numpy() for each in measured])
+    inner_MK2 = np.stack([each.inner_K2[places].double().numpy() for each in measured])
     if len(places) < 2 or len(measured) < 2 or np.isnan(gram_MKK).any():
         return None
-    gain_M = np.empty(len(measured))
+    gain_M = np.zeros(len(measured))
     for number in range(len(measured)):
         others = np.arange(len(measured)) != number
-        mix_K = _solve(gram_MKK[others].mean(0), inner_MK[others].mean(0))
-        norm = np.sqrt(mix_K @ gram_MKK[number] @ mix_K)
-        gain_M[number] = mix_K @ inner_MK[number] / norm if norm > 0 else 0.0
-    mix_K = _solve(gram_MKK.mean(0), inner_MK.mean(0))
+        for half in (0, 1):
+            mix_K = _solve(gram_MKK[others].mean(0), inner_MK2[others, :, half].mean(0))
+            norm = np.sqrt(mix_K @ gram_MKK[number] @ mix_K)
+            gain_M[number] += mix_K @ inner_MK2[number, :, 1 - half] / norm / 2 if norm > 0 else 0.0
+    mix_K = _solve(gram_MKK.mean(0), inner_MK2.mean((0, 2)))
     plain = ratio_of_means(gain_M, gains(measured, list(names).index(UNIFORM)), seed=seed)
     shares_K = mix_K / np.abs(mix_K).sum()
     return Mix(
