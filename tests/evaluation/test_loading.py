@@ -131,6 +131,7 @@ def test_tasks_take_options():
         ("none/here.jsonl", "got 'none/here.jsonl', which is no file"),
         ("gsm8k=none.jsonl", "which is no file"),
         ("planted:depth=2", "options of task 'planted' out of chains, length, got depth"),
+        ("forks:place=nowhere", "expected a place among early, middle, late, scattered, got 'nowhere'"),
         ("planted:chains", "such as key=3, key=true or key=word, got 'chains'"),
         ("planted:chains=two", "got 'chains=two'"),
     ],

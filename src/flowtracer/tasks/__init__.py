@@ -59,9 +59,6 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
         raise InputError(f"expected options of task {name!r} out of {known}, got {', '.join(options)}") from error
 
 
-_WORDS = ("true", "false", "null")
-
-
 def parse_task(text: str) -> Task:
     """A task as a command line names it: "planted", "planted:chains=3,length=4", "forks:place=early".
 
@@ -73,9 +70,16 @@ def parse_task(text: str) -> Task:
     for option in filter(None, given.split(",")):
         key, _, value = option.partition("=")
         try:
-            options[key.strip()] = value if value.isalpha() and value not in _WORDS else json.loads(value)
+            options[key.strip()] = _value(name, key.strip(), value)
         except ValueError as error:
             raise InputError(
                 f"expected options of {name} such as key=3, key=true or key=word, got {option!r}"
             ) from error
     return make_task(name, options)
+
+
+def _value(task: str, option: str, text: str) -> Any:
+    """A word where the task takes one, else JSON."""
+    parameters = inspect.signature(TASKS[task]).parameters if task in TASKS else {}
+    takes_word = option in parameters and parameters[option].annotation in (str, "str")
+    return text if takes_word else json.loads(text)
