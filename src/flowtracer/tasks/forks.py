@@ -15,8 +15,8 @@
 
 2. `place` says where the fork stands: "early" (a plan, then carried out at length), "middle", "late", or "scattered":
    two variables are asked for, and a fork for each stands anywhere among the lines.
-3. The lines are true, fluent, and the same whatever was named: forced. Whether the response is right is decided at the
-   forks alone, so a credit is worth something where it finds them, and a place alone is worth nothing over the set.
+3. The teacher's lines are true, fluent, and the same whatever was named: forced. Whether its response is right is
+   decided at the forks alone. A model that copies badly decides elsewhere too, and the meter's `oracle` shows it.
 4. The teacher errs on purpose (`work` with `slips=True`): the larger the number in a variable's definition, the more
    often it names the end of another chain instead. A model that was trained on it names the right one with a middling
    probability, which reinforcement can mend.
