@@ -138,6 +138,8 @@ def _refuse_unlike(prompt_ids: Ids, response_ids: Ids, **others: Sequence[Any] |
     empty = [row for row, ids in enumerate(prompt_ids) if not len(ids)]
     if empty:
         raise InputError(f"expected a token or more in every prompt, got none in row {empty[0]}; leave that row out")
+    if not any(map(len, response_ids)):
+        raise InputError("expected a token or more in some response, got none; there is nothing to weigh")
 
 
 def _refuse_missing(name: str, needs: frozenset[str], **given: Sequence[Any] | Tensor | None) -> None:
