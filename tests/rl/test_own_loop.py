@@ -11,8 +11,8 @@ from flowtracer.credit import CREDITS, make_credit, needs_of, reads_of
 from flowtracer.errors import InputError
 from sampling import PROMPTS, RESPONSES
 from tiny import tiny_model, tiny_tokenizer
-from trainers import Answering, make_trainer, vowels
 from trainers import RESPONSES as SAMPLED
+from trainers import Answering, make_trainer, vowels
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_loop.py"
 pytestmark = pytest.mark.filterwarnings(
