@@ -31,7 +31,7 @@ def saved_model():
     return folder
 
 
-def make_trainer(tmp_path, cls=FlowGRPOTrainer, config=FlowGRPOConfig, *, credit=None, **options):
+def make_trainer(tmp_path, cls=FlowGRPOTrainer, config=FlowGRPOConfig, *, credit=None, model=None, **options):
     arguments = config(
         output_dir=str(tmp_path),
         **{
@@ -52,7 +52,7 @@ def make_trainer(tmp_path, cls=FlowGRPOTrainer, config=FlowGRPOConfig, *, credit
     )
     extra = {} if credit is None else {"credit": credit}
     return cls(
-        model=AutoModelForCausalLM.from_pretrained(saved_model()),
+        model=AutoModelForCausalLM.from_pretrained(model or saved_model()),
         processing_class=tiny_tokenizer(),
         args=arguments,
         train_dataset=Dataset.from_list(rows()),
@@ -81,3 +81,21 @@ class Answering(FlowGRPOTrainer):
         ids, *rest = super()._generate_single_turn(prompt_ids, *args, **kwargs)
         made = [self.processing_class(text)["input_ids"] for text in RESPONSES]
         return [[*made[i % 4], self.processing_class.eos_token_id] for i in range(len(ids))], *rest
+
+
+def saying(trainer, responses, first=0):
+    """Make the model say what it would not by itself, token by token, as it generates, from response `first` on."""
+    tokenizer, model = trainer.processing_class, trainer.model
+    forced = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
+
+    def allowed(row, ids):
+        said, place = forced[(first + row) % len(forced)], len(ids) - width[0]
+        return [said[place] if place < len(said) else tokenizer.pad_token_id]
+
+    def generate(input_ids, **options):
+        width[:] = [input_ids.shape[1]]
+        return spoken(input_ids=input_ids, prefix_allowed_tokens_fn=allowed, **options)
+
+    width, spoken = [0], model.generate
+    model.generate = generate
+    model.train()

@@ -17,7 +17,7 @@ from flowtracer.rl.loss_probe import WITH_ONE_RATIO, refuse_blind_loss
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, Overheard
 from sampling import assert_same_readings
 from tiny import tiny_tokenizer
-from trainers import RESPONSES, Answering, every_other, make_trainer, rows, saved_model, vowels, weights_of
+from trainers import RESPONSES, Answering, every_other, make_trainer, rows, saved_model, saying, vowels, weights_of
 
 pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
@@ -415,24 +415,6 @@ def test_a_reference_model_is_not_ridden_on(tmp_path):
     assert "old_per_token_logps" not in batch
     assert trainer._metrics["train"]["credit/own_forward"] == [0.75], "one response has no answer"
     assert trainer._metrics["train"]["credit/flow_in_boosted"][0] > 0.4
-
-
-def saying(trainer, responses):
-    """Make the model say what it would not by itself, token by token, as it generates."""
-    tokenizer, model = trainer.processing_class, trainer.model
-    forced = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
-
-    def allowed(row, ids):
-        place = len(ids) - width[0]
-        return [forced[row % 4][place] if place < len(forced[row % 4]) else tokenizer.pad_token_id]
-
-    def generate(input_ids, **options):
-        width[:] = [input_ids.shape[1]]
-        return spoken(input_ids=input_ids, prefix_allowed_tokens_fn=allowed, **options)
-
-    width, spoken = [0], model.generate
-    model.generate = generate
-    model.train()
 
 
 @pytest.mark.parametrize(("name", "share"), [("flow", 0), ("coupled", 0.25), ("uniform", 0), ("entropy", 1)])
