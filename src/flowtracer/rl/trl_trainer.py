@@ -75,6 +75,10 @@ class FlowGRPOConfig(GRPOConfig):
     trace_prompts: int = field(default=4, metadata={"help": "How many of the data set's first prompts are traced."})
 
 
+# Checkers have passed over it by now; the parsers of TRL's command line and YAML read its annotations.
+delattr(FlowGRPOConfig, "__no_type_check__")
+
+
 @dataclass(kw_only=True)
 class Overheard:
     """What TRL's own calls have given of one generation that is trained on; made anew for each."""
