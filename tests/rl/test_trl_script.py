@@ -9,6 +9,7 @@ import trl
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
+from trl import cli
 from trl.scripts import grpo
 
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer
@@ -73,11 +74,14 @@ def test_the_yaml_of_trl_trains_with_credit(tmp_path, model, monkeypatch):
     assert any(not torch.equal(start[name], end[name]) for name in start)
 
 
-def test_trl_itself_passes_over_options_of_credit(tmp_path, model):
+def test_trl_itself_has_no_place_for_credit(tmp_path, model, capsys):
+    """Which is why docs/training.md says to run the example instead."""
     path, _ = run_file(tmp_path, model)
-    parser = grpo.make_parser()
-    arguments = parser.parse_args_and_config(["--config", str(path)], fail_with_unknown_args=False)
-    assert not hasattr(arguments[1], "credit"), "which is why docs/training.md says to run the example instead"
+    with pytest.raises(SystemExit):
+        cli.main(["grpo", "--config", str(path)])
+    assert "unrecognized arguments: --credit" in capsys.readouterr().err
+    arguments = grpo.make_parser().parse_args_and_config(["--config", str(path)], fail_with_unknown_args=False)
+    assert not hasattr(arguments[1], "credit"), "its script passes over them"
 
 
 def test_the_run_file_of_the_cluster_says_what_flow_is():
