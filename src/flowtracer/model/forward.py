@@ -37,6 +37,13 @@ def cache_argument(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
+def windowed(model: Any) -> bool:
+    """Whether some layer sees but a window of the latest tokens, or keeps a state instead of keys and values."""
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return kinds != {"full_attention"} or bool(getattr(config, "sliding_window", None))
+
+
 def context_length(model: Any) -> int | None:
     """The most tokens that the model has positions for; None where it does not say."""
     return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)

@@ -2,7 +2,7 @@
 
 from flowtracer.checks.masking.answers import same_answer
 from flowtracer.checks.masking.check import SHARES, MaskingCheck, Outcome, VariantOutcome
-from flowtracer.checks.masking.effects import hidden_effects, with_hub_effects
+from flowtracer.checks.masking.effects import hidden_effects, with_all_effects, with_hub_effects
 from flowtracer.checks.masking.folder import MaskingFolder
 from flowtracer.checks.masking.rerun import WAYS, Rereader, Rereading
 from flowtracer.checks.masking.summary import ChoiceSummary, LogProbCurve, MaskingSummary, summarise
@@ -25,5 +25,6 @@ __all__ = [
     "hidden_effects",
     "same_answer",
     "summarise",
+    "with_all_effects",
     "with_hub_effects",
 ]
