@@ -56,7 +56,7 @@ def flowtracer(*arguments):
 
 def test_trace_a_file(model, rollouts, tmp_path):
     out = tmp_path / "out"
-    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out, "--html")
+    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out, "--html", "--effects", "all")
     assert code == 0, errors
     for expected in (
         "rollouts 7",
@@ -70,7 +70,9 @@ def test_trace_a_file(model, rollouts, tmp_path):
     assert "Traceback" not in printed + errors
     files = sorted((out / "traces").iterdir())
     assert len(files) == 4
-    assert load_trace(files[0]).metadata["id"] == "r4"
+    first = load_trace(files[0])
+    assert first.metadata["id"] == "r4"
+    assert set(first.effects) == set(range(first.response.start, first.answer.start))
     assert set(pq.read_table(out / "tokens.parquet")["trace"].to_pylist()) == {file.stem for file in files}
     assert json.loads((out / "summary.json").read_text())["traced"] == 4
     assert len((out / "skipped.jsonl").read_text().splitlines()) == 3
