@@ -181,6 +181,33 @@ def test_correlation_boosts_what_only_right_or_wrong_responses_hold():
     assert_rows(credit(signals)[4:], [1.0] * 5)
 
 
+def test_flow_contrast_boosts_where_right_and_wrong_responses_let_different_amounts_flow():
+    ids_BR = torch.tensor([[1, 2, 3], [2, 1, 3], [3, 2, 1], [1, 2, 3], [1, 2, 9]])
+    throughput_BR = torch.tensor([[0.2, 0.9, 0.4], [0.7, 0.2, 0.4], [0.4, 0.1, 0.2], [0.2, 0.3, 0.4], [0.0, 0.0, 0.9]])
+    given = {"groups_B": torch.tensor([0, 0, 0, 0, 0]), "rewards_B": torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])}
+    given["baselines_B"] = given["rewards_B"]
+    flow = {"throughput_BR": throughput_BR, "traced_B": torch.tensor([True, True, True, True, False])}
+    signals = signals_of(full_mask(3, 3, 3, 3, 3), token_ids_BR=ids_BR, **given, **flow)
+    credit = make_credit("flow_contrast", {"ratio": 0.3})
+    # Token 1 and token 3 let as much flow in all that were traced; through 2 flow 0.9 and 0.7 against 0.1 and 0.3.
+    high = 1.2 / math.sqrt(4 * (0.4**2 + 0.2**2 + 0.4**2 + 0.2**2))
+    assert_rows(credit.scores(signals)[[0, 3]], *[[0.0, high, 0.0]] * 2)
+    assert_rows(credit.scores(signals)[1:2], [high, 0.0, 0.0])
+    assert_rows(credit(signals)[[0, 1, 4]], [1.0, 1.5, 1.0], [1.5, 1.0, 1.0], [1.0, 1.0, 1.0])
+
+
+def test_free_flow_boosts_what_carried_the_answer_and_was_not_certain():
+    signals = signals_of(
+        3,
+        throughput_BR=row(0.9, 0.5, 0.2),
+        traced_B=torch.tensor([True]),
+        log_prob_BR=row(0.0, math.log(0.5), math.log(0.1)),
+    )
+    credit = make_credit("free_flow", {"ratio": 0.3})
+    assert_rows(credit.scores(signals), [0.0, 0.25, 0.18])
+    assert_rows(credit(signals), [1.0, 1.5, 1.0])
+
+
 def test_likelihood_gain_moves_the_advantage_towards_what_serves_the_gold_answer():
     # Tokens 0 to 3 lead up to the box's content, 4, and leave the loss behind it. Centred: -1.5 -0.5 0.5 1.5, root
     # mean square sqrt(5)/2; nothing is clipped beyond +-1 but the ends.

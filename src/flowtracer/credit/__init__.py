@@ -18,6 +18,8 @@ from flowtracer.credit.delta import DeltaCredit
 from flowtracer.credit.entropy import EntropyCredit
 from flowtracer.credit.entropy_8020 import Entropy8020Credit
 from flowtracer.credit.flow import FlowCredit
+from flowtracer.credit.flow_contrast import FlowContrastCredit
+from flowtracer.credit.free_flow import FreeFlowCredit
 from flowtracer.credit.global_anchor import GlobalCredit
 from flowtracer.credit.gradient import GradientCredit
 from flowtracer.credit.grail import GrailCredit
@@ -57,6 +59,8 @@ CREDITS: dict[str, Callable[..., Credit]] = {
     "entropy": EntropyCredit,
     "entropy_8020": Entropy8020Credit,
     "flow": FlowCredit,
+    "flow_contrast": FlowContrastCredit,
+    "free_flow": FreeFlowCredit,
     "global": GlobalCredit,
     "gradient": GradientCredit,
     "grail": GrailCredit,
