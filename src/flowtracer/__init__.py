@@ -12,8 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from flowtracer.checks.meter import MeterOptions, MeterResult, meter
-    from flowtracer.credit import CREDITS, credit_weights
+    from flowtracer.credit import CREDITS
     from flowtracer.flow import FlowResult, compute_flow
+    from flowtracer.rl.own_loop import CreditWeights, credit_weights
     from flowtracer.tasks import TASKS
     from flowtracer.text.span import Span
     from flowtracer.trace.compare import Comparison, GroupComparison, compare, compare_group
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOME = {
     "CREDITS": "credit",
     "Comparison": "trace.compare",
+    "CreditWeights": "rl.own_loop",
     "FlowResult": "flow",
     "GroupComparison": "trace.compare",
     "MeterOptions": "checks.meter",
@@ -36,7 +38,7 @@ _HOME = {
     "compare": "trace.compare",
     "compare_group": "trace.compare",
     "compute_flow": "flow",
-    "credit_weights": "credit",
+    "credit_weights": "rl.own_loop",
     "load_trace": "trace",
     "meter": "checks.meter",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "CREDITS",
     "TASKS",
     "Comparison",
+    "CreditWeights",
     "FlowResult",
     "GroupComparison",
     "MeterOptions",

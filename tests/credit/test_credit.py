@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import flowtracer as ft
-from flowtracer.credit import Credit, Reads, Signals, make_credit, needs_of, reads_of
+from flowtracer.credit import Credit, Reads, Signals, credit_factors, make_credit, needs_of, reads_of
 from flowtracer.credit.base import boost_top
 from flowtracer.errors import InputError
 
@@ -17,21 +16,21 @@ def full_mask(*lengths: int) -> torch.Tensor:
 
 def test_flow_boosts_the_top_tokens_by_throughput():
     throughput_BR = torch.tensor([[0.1, 0.9, 0.2, 0.8, 0.3]])
-    weights_BR = ft.credit_weights("flow", full_mask(5), throughput_BR=throughput_BR)
+    weights_BR = credit_factors("flow", full_mask(5), throughput_BR=throughput_BR)
     assert weights_BR.tolist() == [[1.0, 1.5, 1.0, 1.5, 1.0]]  # ceil(0.4 * 5) = 2
 
 
 def test_bottom_boosts_the_other_end():
     throughput_BR = torch.tensor([[0.1, 0.9, 0.2, 0.8, 0.3]])
     options = {"keep": "bottom", "gamma": 2.0}
-    weights_BR = ft.credit_weights("flow", full_mask(5), throughput_BR=throughput_BR, options=options)
+    weights_BR = credit_factors("flow", full_mask(5), throughput_BR=throughput_BR, options=options)
     assert weights_BR.tolist() == [[2.0, 1.0, 2.0, 1.0, 1.0]]
 
 
 def test_a_response_without_a_trace_is_plain_grpo():
     throughput_BR = torch.rand(2, 5)
     traced_B = torch.tensor([False, True])
-    weights_BR = ft.credit_weights("flow", full_mask(5, 5), throughput_BR=throughput_BR, traced_B=traced_B)
+    weights_BR = credit_factors("flow", full_mask(5, 5), throughput_BR=throughput_BR, traced_B=traced_B)
     assert (weights_BR[0] == 1).all()
     assert (weights_BR[1] > 1).sum() == 2
 
@@ -92,7 +91,7 @@ def test_random_draws_do_not_depend_on_the_width_of_the_batch():
 
 
 def test_uniform_is_one_everywhere():
-    assert (ft.credit_weights("uniform", full_mask(3, 8)) == 1).all()
+    assert (credit_factors("uniform", full_mask(3, 8)) == 1).all()
 
 
 def test_a_strategy_of_ones_own():
@@ -101,7 +100,7 @@ def test_a_strategy_of_ones_own():
         return signals.weighted(torch.where(early_BR, 2.0, 1.0))
 
     strategy: Credit = first_half
-    assert ft.credit_weights(strategy, full_mask(4)).tolist() == [[2.0, 2.0, 1.0, 1.0]]
+    assert credit_factors(strategy, full_mask(4)).tolist() == [[2.0, 2.0, 1.0, 1.0]]
     assert needs_of(strategy) == frozenset()
 
 
@@ -192,4 +191,4 @@ def test_bad_options_are_refused(name, options, message):
 
 def test_flow_without_throughput_is_refused():
     with pytest.raises(InputError, match="needs flow"):
-        ft.credit_weights("flow", full_mask(3))
+        credit_factors("flow", full_mask(3))

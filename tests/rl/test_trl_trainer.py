@@ -4,13 +4,11 @@ import functools
 import inspect
 import json
 import re
-import tempfile
 from dataclasses import dataclass
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from flowtracer.credit import CREDITS, Signals, make_credit, reads_of
@@ -18,68 +16,12 @@ from flowtracer.errors import InputError
 from flowtracer.rl.loss_probe import WITH_ONE_RATIO, refuse_blind_loss
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, Overheard
 from sampling import assert_same_readings
-from tiny import tiny_model, tiny_tokenizer
+from tiny import tiny_tokenizer
+from trainers import RESPONSES, Answering, every_other, make_trainer, rows, saved_model, saying, vowels, weights_of
 
 pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
 )  # TRL's, accelerate's and torch's own
-
-
-def vowels(completions, **_):
-    """A reward that a random model gets different amounts of."""
-    return [sum(c.count(v) for v in "aeiou") / 10 for c in completions]
-
-
-def rows():
-    return [{"prompt": f"what is {i} + 4?" + " x" * (i % 3), "gold": str(i + 4)} for i in range(16)]
-
-
-@functools.cache
-def saved_model():
-    """TRL reloads the model by its path for the reference of the KL term."""
-    folder = tempfile.mkdtemp()
-    tiny_model().save_pretrained(folder)
-    return folder
-
-
-def make_trainer(tmp_path, cls=FlowGRPOTrainer, config=FlowGRPOConfig, *, credit=None, **options):
-    arguments = config(
-        output_dir=str(tmp_path),
-        **{
-            "per_device_train_batch_size": 4,
-            "num_generations": 4,
-            "max_completion_length": 12,
-            "max_steps": 2,
-            "learning_rate": 1e-2,
-            "logging_steps": 1,
-            "report_to": [],
-            "use_cpu": True,
-            "bf16": False,
-            "save_strategy": "no",
-            "disable_tqdm": True,
-            "seed": 3,
-            **options,
-        },
-    )
-    extra = {} if credit is None else {"credit": credit}
-    return cls(
-        model=AutoModelForCausalLM.from_pretrained(saved_model()),
-        processing_class=tiny_tokenizer(),
-        args=arguments,
-        train_dataset=Dataset.from_list(rows()),
-        reward_funcs=[vowels],
-        **extra,
-    )
-
-
-def weights_of(trainer):
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
-
-
-def every_other(signals: Signals) -> torch.Tensor:
-    """A strategy with known factors."""
-    factors_R = torch.where(torch.arange(signals.mask_BR.shape[1]) % 2 == 0, 1.5, 1.0)
-    return signals.weighted(factors_R.expand(signals.mask_BR.shape))
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
@@ -195,18 +137,6 @@ def test_a_run_that_was_interrupted_ends_the_same(tmp_path):
     again.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoint-2"))
     expected, got = weights_of(whole), weights_of(again)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-
-
-RESPONSES = [r"a e i u = 7, so \boxed{7}. A", "so 3 + 4 = 9.\nSo it is \\boxed{9}", "no idea, a e i", r"\boxed{12}"]
-
-
-class Answering(FlowGRPOTrainer):
-    """Samples as the tiny model cannot: every response has reasoning and, but for one, an answer in a box."""
-
-    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        ids, *rest = super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        made = [self.processing_class(text)["input_ids"] for text in RESPONSES]
-        return [[*made[i % 4], self.processing_class.eos_token_id] for i in range(len(ids))], *rest
 
 
 def sampled_advantages(tmp_path, credit, **options):
@@ -485,24 +415,6 @@ def test_a_reference_model_is_not_ridden_on(tmp_path):
     assert "old_per_token_logps" not in batch
     assert trainer._metrics["train"]["credit/own_forward"] == [0.75], "one response has no answer"
     assert trainer._metrics["train"]["credit/flow_in_boosted"][0] > 0.4
-
-
-def saying(trainer, responses):
-    """Make the model say what it would not by itself, token by token, as it generates."""
-    tokenizer, model = trainer.processing_class, trainer.model
-    forced = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
-
-    def allowed(row, ids):
-        place = len(ids) - width[0]
-        return [forced[row % 4][place] if place < len(forced[row % 4]) else tokenizer.pad_token_id]
-
-    def generate(input_ids, **options):
-        width[:] = [input_ids.shape[1]]
-        return spoken(input_ids=input_ids, prefix_allowed_tokens_fn=allowed, **options)
-
-    width, spoken = [0], model.generate
-    model.generate = generate
-    model.train()
 
 
 @pytest.mark.parametrize(("name", "share"), [("flow", 0), ("coupled", 0.25), ("uniform", 0), ("entropy", 1)])

@@ -42,7 +42,7 @@ __all__ = [
     "Readings",
     "Reads",
     "Signals",
-    "credit_weights",
+    "credit_factors",
     "make_credit",
     "needs_of",
     "reads_of",
@@ -95,7 +95,7 @@ def token_factors(advantages_BR: Tensor, advantages_B: Tensor) -> Tensor:
     return torch.where(some_B1, advantages_BR / torch.where(some_B1, advantages_B[:, None], 1.0), 1.0)
 
 
-def credit_weights(
+def credit_factors(
     credit: str | Credit,
     mask_BR: Tensor,
     *,

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import zlib
+
 import torch
 from torch import Tensor
 
-from flowtracer.shapes import Bool, Float
+from flowtracer.credit import Credit, Signals
+from flowtracer.shapes import Bool, Float, Int
+
+
+def token_advantages(credit: Credit, signals: Signals, *, normalise: bool) -> Float[Tensor, "B R"]:
+    """What a strategy gives each token; with `normalise`, in the size of the responses' own advantages."""
+    advantages_BR = credit(signals)
+    return normalised(advantages_BR, signals.advantages_B, signals.mask_BR) if normalise else advantages_BR
+
+
+def response_seeds(ids_BR: Int[Tensor, "B R"], mask_BR: Bool[Tensor, "B R"], seed: int) -> tuple[int, ...]:
+    """A seed from each response's own counted tokens, so that it does not depend on the batch it stands in."""
+    rows = zip(ids_BR.cpu(), mask_BR.cpu(), strict=True)
+    return tuple(zlib.crc32(ids[mask].numpy().tobytes(), seed & 0xFFFFFFFF) for ids, mask in rows)
 
 
 def normalised(

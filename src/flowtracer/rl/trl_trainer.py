@@ -20,7 +20,6 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from torch import Tensor
 from flowtracer.credit import Credit, Readings, Signals, make_credit, reads_of
 from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
-from flowtracer.rl.advantages import boosted, normalised
+from flowtracer.rl.advantages import boosted, response_seeds, token_advantages
 from flowtracer.rl.images import refuse_image_columns, refuse_images
 from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio
 from flowtracer.rl.trackers import log_traces
@@ -159,7 +158,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         mask_BR = out["completion_mask"].bool()
         if "tool_mask" in out:
             mask_BR &= out["tool_mask"].bool()
-        seeds_B = _seeds(out["completion_ids"], mask_BR, self.args.seed + self.state.global_step)
+        seeds_B = response_seeds(out["completion_ids"], mask_BR, self.args.seed + self.state.global_step)
         readings, misses = self._signals(out, inputs, seeds_B, heard)
         signals = Signals(
             mask_BR=mask_BR,
@@ -169,9 +168,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             total=functools.partial(self.accelerator.reduce, reduction="sum"),
             readings=readings,
         )
-        advantages_BR = self.credit(signals)
-        if self.args.credit_normalise:
-            advantages_BR = normalised(advantages_BR, signals.advantages_B, mask_BR)
+        advantages_BR = token_advantages(self.credit, signals, normalise=self.args.credit_normalise)
         out["advantages"] = advantages_BR
         self._log_credit(advantages_BR, signals, misses, time.perf_counter() - started)
         if self.args.trace_steps and self.accelerator.is_main_process:
@@ -387,9 +384,3 @@ _MISSES = ("no_answer", "empty_answer", "unclosed_box", "empty_response", "no_fl
 def _miss_shares(misses: Counter[str], batch: int) -> dict[str, float]:
     """Share of responses by reason of a miss; every process must log the same names."""
     return {f"credit/miss/{reason}": misses[reason] / batch for reason in _MISSES}
-
-
-def _seeds(ids_BR: Tensor, mask_BR: Tensor, seed: int) -> tuple[int, ...]:
-    """A seed from each response's own tokens, so that it does not depend on the batch it stands in."""
-    rows = zip(ids_BR.cpu(), mask_BR.cpu(), strict=True)
-    return tuple(zlib.crc32(ids[mask].numpy().tobytes(), seed & 0xFFFFFFFF) for ids, mask in rows)

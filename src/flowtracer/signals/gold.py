@@ -69,7 +69,7 @@ def read_gain(
     template_options: Mapping[str, Any] | None = None,
 ) -> Float[Tensor, "B R"]:
     """Gain of each response token; 0 where no gold answer is known."""
-    prompts, golds = _asked(sampled)
+    prompts, golds = _prompts(sampled), _golds(sampled)
     known_B = torch.tensor([gold is not None for gold in golds], device=sampled.device)
     told = [(prompt, "") if gold is None else reveal(prompt, gold) for prompt, gold in zip(prompts, golds, strict=True)]
     ids = [encode_prompt(tokenizer, prompt, template_options, opening=opening) for prompt, opening in told]
@@ -107,7 +107,7 @@ class PrefixScorer:
         self._tokenizer = tokenizer
         self._sampled = sampled
         self._size = rows_per_forward
-        _, self._golds = _asked(sampled)
+        self._golds = _golds(sampled)
 
     def __call__(
         self, marks_BR: Bool[Tensor, "B R"], cue: str, end: str = ""
@@ -265,10 +265,17 @@ def packs_truly(reader: LogitReader) -> bool:
     return bool((packed_N - _score_singly(reader, asked, 3)).abs().max() <= tolerance)
 
 
-def _asked(sampled: Sampled) -> tuple[Sequence[Prompt], Sequence[str | None]]:
-    """Prompts and gold answers; a strategy that needs them cannot do without."""
-    if sampled.prompts is None or sampled.golds is None:
+def _golds(sampled: Sampled) -> Sequence[str | None]:
+    """Gold answers; a strategy that needs them cannot do without."""
+    if sampled.golds is None:
         raise InputError(
             'expected a gold answer beside each prompt, got none: this credit needs a column "gold" in the data set'
         )
-    return sampled.prompts, sampled.golds
+    return sampled.golds
+
+
+def _prompts(sampled: Sampled) -> Sequence[Prompt]:
+    """Prompts as they were before they became tokens, to be written anew with the gold answer."""
+    if sampled.prompts is None:
+        raise InputError("expected the prompts as text or messages, got token ids alone: give `Sampled` its prompts")
+    return sampled.prompts

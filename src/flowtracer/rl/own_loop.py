@@ -1,0 +1,179 @@
+"""Credit for a training loop of one's own: token ids and advantages in, an advantage for each token out.
+
+1. Ids of any length are padded, prompts on the left, responses on the right.
+2. What the strategy reads is computed by `flowtracer.signals`, by forwards of its own; responses to equal prompts are a
+   group.
+3. The strategy gives each token its advantage, as it does in `flowtracer.rl.trl_trainer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowtracer.credit import Credit, Signals, make_credit, needs_of, token_factors
+from flowtracer.credit.signals import GroupSignals
+from flowtracer.errors import InputError
+from flowtracer.model.forward import device_of
+from flowtracer.rl.advantages import response_seeds, token_advantages
+from flowtracer.shapes import Bool, Float
+from flowtracer.signals.reader import SignalReader
+from flowtracer.signals.sampled import Prompt, Sampled
+
+Ids = Sequence[Sequence[int]]
+"""Token ids of each sequence, without padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditWeights:
+    """What each response token is worth; padded on the right, in the order of the responses."""
+
+    advantages_BR: Float[Tensor, "B R"]
+    """Advantage of each token, which takes the place of the response's own in a loss; 0 where `mask_BR` is false."""
+    weights_BR: Float[Tensor, "B R"]
+    """What the response's advantage was multiplied by; 1 where it is 0, and 0 where `mask_BR` is false."""
+    mask_BR: Bool[Tensor, "B R"]
+    """Tokens that count."""
+    misses: Mapping[str, int]
+    """How many responses have no answer or no flow, and so their own advantage on every token, by named reason."""
+
+
+def credit_weights(
+    model: Any,
+    tokenizer: Any,
+    prompt_ids: Ids,
+    response_ids: Ids,
+    advantages: Sequence[float] | Float[Tensor, " B"],
+    credit: str | Credit = "flow",
+    *,
+    options: Mapping[str, Any] | None = None,
+    counted: Sequence[Sequence[bool]] | None = None,
+    rewards: Sequence[float] | Float[Tensor, " B"] | None = None,
+    golds: Sequence[str | None] | None = None,
+    prompts: Sequence[Prompt] | None = None,
+    normalise: bool = False,
+    temperature: float = 1.0,
+    trained: float = 0.0,
+    seed: int = 0,
+    rows_per_forward: int = 8,
+    sharded: bool = False,
+    template_options: Mapping[str, Any] | None = None,
+) -> CreditWeights:
+    """Advantages by token for a training loop of one's own, from sampled token ids.
+
+    On the same sequences they are those of `FlowGRPOTrainer`. Nothing has a gradient; the model stays in its mode.
+
+    Args:
+        model: The policy, a transformers model.
+        tokenizer: Its tokenizer, to find the answers.
+        prompt_ids: Token ids of each response's prompt, without padding.
+        response_ids: Token ids of each response as sampled, with the token that ends it, without padding.
+        advantages: Of each response.
+        credit: A name in `CREDITS`, or any strategy of your own.
+        options: Options of a strategy given by name.
+        counted: Which tokens of each response the loss counts, such as not those of a tool; None for all.
+        rewards: Of each response, where the strategy looks at the group: the responses to equal prompts.
+        golds: The right answer to each prompt, where the strategy asks for it; None where it is not known.
+        prompts: The prompts as text or chat messages, where the strategy writes them anew (`likelihood_gain`).
+        normalise: Keep the mean size of each response's advantages: for factors, a mean of 1.
+        temperature: What logits are divided by as the policy samples.
+        trained: Share of the training that is done, from 0 to 1.
+        seed: Of strategies that draw; give another one at each step.
+        rows_per_forward: Sequences in one forward.
+        sharded: The model is one of FSDP or ZeRO-3: every process must call with the same number of responses, and all
+            run the same forwards.
+        template_options: What the chat template is given, where a strategy writes prompts anew.
+
+    Raises:
+        InputError: Lists that do not fit each other, a strategy, an option or a layer that does not exist, or something
+            that the strategy reads and nobody gave: it is named.
+        CaptureError: The model's attention or logits cannot be read.
+    """
+    strategy = make_credit(credit, options) if isinstance(credit, str) else credit
+    name = credit if isinstance(credit, str) else getattr(credit, "__name__", type(credit).__name__)
+    device = device_of(model)
+    _refuse_unlike(prompt_ids, response_ids, advantages=advantages, rewards=rewards, golds=golds, prompts=prompts)
+    _refuse_missing(name, needs_of(strategy), rewards=rewards, golds=golds, prompts=prompts)
+    pairs = list(zip(prompt_ids, response_ids, strict=True))
+    sampled = Sampled.padded(pairs, device, pad=tokenizer.pad_token_id or 0, prompts=prompts, golds=golds)
+    advantages_B = _finite("advantages", advantages, device)
+    mask_BR = sampled.response_mask_BR.bool()
+    if counted is not None:
+        mask_BR &= _marked(counted, response_ids, device)
+    seeds_B = response_seeds(sampled.response_ids_BR, mask_BR, seed)
+    reader = SignalReader(
+        model,
+        tokenizer,
+        strategy,
+        temperature=temperature,
+        rows_per_forward=rows_per_forward,
+        every_rank_alike=sharded,
+        template_options=template_options,
+    )
+    readings, misses = reader.read(sampled, seeds_B)
+    if rewards is not None:
+        group = _group(prompt_ids, sampled.response_ids_BR, _finite("rewards", rewards, device))
+        readings = replace(readings, group=group)
+    signals = Signals(mask_BR=mask_BR, advantages_B=advantages_B, seeds_B=seeds_B, trained=trained, readings=readings)
+    advantages_BR = token_advantages(strategy, signals, normalise=normalise)
+    return CreditWeights(
+        advantages_BR=advantages_BR * mask_BR,
+        weights_BR=token_factors(advantages_BR, advantages_B) * mask_BR,
+        mask_BR=mask_BR,
+        misses=dict(misses),
+    )
+
+
+def _refuse_unlike(prompt_ids: Ids, response_ids: Ids, **others: Sequence[Any] | Tensor | None) -> None:
+    """Raise unless there is a prompt, and everything else that is given, for each response."""
+    counts = {"prompt_ids": len(prompt_ids), "response_ids": len(response_ids)}
+    counts |= {name: len(values) for name, values in others.items() if values is not None}
+    if len(set(counts.values())) > 1 or not len(prompt_ids):
+        got = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise InputError(f"expected as many of each, at least one, got {got}; give one of each for every response")
+    empty = [row for row, ids in enumerate(prompt_ids) if not len(ids)]
+    if empty:
+        raise InputError(f"expected a token or more in every prompt, got none in row {empty[0]}; leave that row out")
+    if not any(map(len, response_ids)):
+        raise InputError("expected a token or more in some response, got none; there is nothing to weigh")
+
+
+def _refuse_missing(name: str, needs: frozenset[str], **given: Sequence[Any] | Tensor | None) -> None:
+    """Raise where a strategy reads what only the caller can give."""
+    wanted = {
+        "rewards": "of each response" if "group" in needs else "",
+        "golds": "the right answer to each prompt" if needs & {"gold", "gain"} else "",
+        "prompts": "as text or chat messages, to write them anew" if "gain" in needs else "",
+    }
+    for argument, what in wanted.items():
+        if what and given[argument] is None:
+            raise InputError(f"expected {argument} ({what}), got none: credit {name!r} reads it; pass {argument}=[...]")
+
+
+def _finite(name: str, values: Sequence[float] | Tensor, device: torch.device) -> Float[Tensor, " B"]:
+    values_B = torch.as_tensor(values, device=device).detach().float()
+    if values_B.ndim != 1 or not bool(values_B.isfinite().all()):
+        raise InputError(f"expected {name} as one finite number a response, got {values_B.tolist()}")
+    return values_B
+
+
+def _marked(counted: Sequence[Sequence[bool]], response_ids: Ids, device: torch.device) -> Bool[Tensor, "B R"]:
+    lengths, expected = [len(marks) for marks in counted], [len(ids) for ids in response_ids]
+    if lengths != expected:
+        raise InputError(f"expected counted as long as the responses, {expected} tokens, got {lengths}")
+    rows = [torch.tensor(marks, dtype=torch.bool, device=device) for marks in counted]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def _group(prompt_ids: Ids, ids_BR: Tensor, rewards_B: Tensor) -> GroupSignals:
+    """Responses to equal prompts as a group, with its mean reward."""
+    numbers: dict[tuple[int, ...], int] = {}
+    groups = [numbers.setdefault(tuple(ids), len(numbers)) for ids in prompt_ids]
+    groups_B = torch.tensor(groups, device=rewards_B.device)
+    sums_G = rewards_B.new_zeros(len(numbers)).index_add(0, groups_B, rewards_B)
+    means_G = sums_G / groups_B.bincount()
+    return GroupSignals(token_ids_BR=ids_BR, groups_B=groups_B, rewards_B=rewards_B, baselines_B=means_G[groups_B])
