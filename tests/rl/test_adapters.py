@@ -28,6 +28,7 @@ def make(tmp_path, *, wrapped=False, **options):
         "max_completion_length": 60,
         "max_steps": 2,
         "learning_rate": 1e-2,
+        **options,
     }
     trainer = FlowGRPOTrainer(
         model=peft.get_peft_model(model, lora()) if wrapped else model,
@@ -40,7 +41,7 @@ def make(tmp_path, *, wrapped=False, **options):
             save_strategy="no",
             logging_steps=1,
             disable_tqdm=True,
-            **{**given, **options},
+            **given,
         ),
         train_dataset=Dataset.from_list(rows()),
         reward_funcs=[vowels],

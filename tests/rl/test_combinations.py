@@ -80,9 +80,40 @@ def test_uniform_is_trls_own_under_many_options_at_once(tmp_path):
     assert max(float((flow[name] - plain[name]).abs().max()) for name in plain) > 1e-3
 
 
+def test_responses_of_another_engine_take_a_forward_of_credits_own(tmp_path):
+    tokenizer = tiny_tokenizer()
+
+    def rollouts(prompts, trainer):
+        said = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in RESPONSES]
+        return {
+            "prompt_ids": tokenizer(prompts)["input_ids"],
+            "completion_ids": said,
+            "logprobs": [[-1.0] * len(ids) for ids in said],
+            "env_mask": [[int(place > 2) for place in range(len(ids))] for ids in said],
+        }
+
+    trainer = make_trainer(tmp_path, max_steps=1, max_completion_length=60)
+    trainer.rollout_func = rollouts
+    trainer.model.train()
+    out = trainer._generate_and_score_completions([trainer.train_dataset[0]] * 4)
+    assert trainer._metrics["train"]["credit/own_forward"] == [0.75]
+    assert trainer._metrics["train"]["credit/traced"] == [0.75]
+    own_B = out["advantages"].abs().amin(-1)
+    factors_BR = out["advantages"].abs() / own_B[:, None]
+    assert (factors_BR[:, :3] == 1).all(), "what an environment wrote is not weighted"
+    assert [int(n) for n in (factors_BR > 1).any(-1)] == [1, 1, 0, 1]
+
+
 def test_the_liger_kernel_is_refused(tmp_path):
     with pytest.raises(InputError, match="got the Liger kernel"):
         make_trainer(tmp_path, use_liger_kernel=True)
+
+
+def test_a_trainer_of_unsloths_is_refused(tmp_path):
+    unsloths = type("UnslothGRPOTrainer", (GRPOTrainer,), {"__module__": "unsloth_compiled_cache.UnslothGRPOTrainer"})
+    patched = type("FlowGRPOTrainer", (FlowGRPOTrainer, unsloths), {})
+    with pytest.raises(InputError, match=r"got UnslothGRPOTrainer.*do not import unsloth"):
+        make_trainer(tmp_path, patched)
 
 
 def add(a: int, b: int) -> int:

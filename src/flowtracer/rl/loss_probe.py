@@ -27,6 +27,22 @@ only a weight, without a gradient, of each token's log-probability."""
 _TOKENS = 3
 
 
+def refuse_unsloth(trainer_class: type) -> None:
+    """Raise where Unsloth has put a trainer of its own in the place of TRL's, as importing it does.
+
+    Raises:
+        InputError: Says what to do instead.
+    """
+    patched = [
+        base.__name__ for base in trainer_class.__mro__ if "unsloth" in f"{base.__module__}.{base.__name__}".lower()
+    ]
+    if patched:
+        raise InputError(
+            f"expected TRL's own GRPOTrainer, got {patched[0]}, which Unsloth put in its place: it packs sequences to "
+            "the left, and advantages by token would land on other tokens; do not import unsloth in this process"
+        )
+
+
 def refuse_sequence_ratio(level: str, loss_type: str) -> None:
     """Raise where gradients come through one importance ratio a sequence, so that only the sum of advantages counts.
 

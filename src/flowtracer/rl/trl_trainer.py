@@ -33,7 +33,7 @@ from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.rl.advantages import boosted, response_seeds, token_advantages
 from flowtracer.rl.images import refuse_image_columns, refuse_images
-from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio
+from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio, refuse_unsloth
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
 from flowtracer.signals.generated import GENERATION_BYTES, LOST, Generated
@@ -75,6 +75,10 @@ class FlowGRPOConfig(GRPOConfig):
     trace_prompts: int = field(default=4, metadata={"help": "How many of the data set's first prompts are traced."})
 
 
+# Checkers have passed over it by now; the parsers of TRL's command line and YAML read its annotations.
+delattr(FlowGRPOConfig, "__no_type_check__")
+
+
 @dataclass(kw_only=True)
 class Overheard:
     """What TRL's own calls have given of one generation that is trained on; made anew for each."""
@@ -114,6 +118,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         if args is None:  # as TRL does, with credit's own defaults
             name = model if isinstance(model, str) else model.config._name_or_path
             args = FlowGRPOConfig(f"{name.split('/')[-1]}-GRPO")
+        refuse_unsloth(type(self))
         _refuse_options(args)
         refuse_image_columns(train_dataset)
         super().__init__(model, reward_funcs, args, train_dataset, *others, **named)
