@@ -177,18 +177,9 @@ def _down(
 
 def layer_edge_flow(
     panels: LayerPanelSource, solution: LayeredSolution, layer: int, start: int, stop: int
-) -> Float[Tensor, "B P C"]:
-    """phi_l of equation (10) for rows `k` in `start..stop`, columns `i` in `0..stop`."""
-    moves_BPC, _ = _panel(panels, layer, start, stop)
-    moves_BPC *= solution.walk_NBT[layer + 1, :, start:stop, None]
-    return moves_BPC.mul_(solution.end_NBT[layer, :, None, :stop])
-
-
-def edge_flow_of_layers(
-    panels: LayerPanelSource, solution: LayeredSolution, start: int, stop: int
-) -> Float[Tensor, "B P C"]:
-    """Flow from token to token, whatever the layer: the sum of `layer_edge_flow` over all."""
-    total_BPC = layer_edge_flow(panels, solution, 0, start, stop)
-    for layer in range(1, panels.layers):
-        total_BPC += layer_edge_flow(panels, solution, layer, start, stop)
-    return total_BPC
+) -> tuple[Float[Tensor, "B P C"], Float[Tensor, "B P"]]:
+    """phi_l of equation (10) for rows `k` in `start..stop`, columns `i` in `0..stop`; and what stays at its token."""
+    moves_BPC, stays_BP = _panel(panels, layer, start, stop)
+    walk_BP, end_BC = solution.walk_NBT[layer + 1, :, start:stop], solution.end_NBT[layer, :, :stop]
+    moves_BPC.mul_(walk_BP[:, :, None]).mul_(end_BC[:, None])
+    return moves_BPC, stays_BP * walk_BP * end_BC[:, start:]
