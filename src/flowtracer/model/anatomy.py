@@ -253,5 +253,6 @@ def _channel_weights(norm: Any, like: Tensor) -> Float[Tensor, " M"]:
 
 
 def _token_scales(weighted: Float[Tensor, "... M"], normed: Float[Tensor, "... M"]) -> Float[Tensor, "... 1"]:
-    """The number by which a norm multiplied each token."""
-    return (weighted * normed).sum(-1, keepdim=True) / weighted.square().sum(-1, keepdim=True).clamp_min(1e-30)
+    """The number by which a norm multiplied each token; 1 where there was nothing to multiply, as in padding."""
+    scales = (weighted * normed).sum(-1, keepdim=True) / weighted.square().sum(-1, keepdim=True).clamp_min(1e-30)
+    return scales.masked_fill(scales == 0, 1.0)

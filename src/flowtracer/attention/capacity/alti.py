@@ -41,17 +41,16 @@ class AltiCapacity(LayerCapacity):
         weights_BHPC = self.layer.weights(start, stop)
         value_BHCD = self.values.by_head(weights_BHPC.shape[1], stop)
         output_BPM = residual_BPM + torch.einsum("bhpd,hdm->bpm", weights_BHPC @ value_BHCD, projection_HDM)
-        apart = [
-            _distances(weights_HPC, value_HCD, projection_HDM, output_PM, residual_PM, start)
+        nearer = [
+            _nearer(weights_HPC, value_HCD, projection_HDM, output_PM, residual_PM, start)
             for weights_HPC, value_HCD, output_PM, residual_PM in zip(
                 weights_BHPC, value_BHCD, output_BPM, residual_BPM, strict=True
             )
         ]
-        whole_BP1 = torch.linalg.vector_norm(output_BPM, 1, -1, keepdim=True)
-        return row_shares((whole_BP1 - torch.stack(apart)).clamp_min_(0.0).tril_(start))
+        return row_shares(torch.stack(nearer).clamp_min_(0.0).tril_(start))
 
 
-def _distances(
+def _nearer(
     weights_HPC: Float[Tensor, "H P C"],
     value_HCD: Float[Tensor, "H C D"],
     projection_HDM: Float[Tensor, "H D M"],
@@ -59,18 +58,21 @@ def _distances(
     residual_PM: Float[Tensor, "P M"],
     start: int,
 ) -> Float[Tensor, "P C"]:
-    """|y_k - y_ki|_1 of one sequence, a few columns at a time; above the diagonal it is |y_k|_1."""
+    """|y_k|_1 - |y_k - y_ki|_1 of one sequence, a few columns at a time; 0 for rows before all of these columns."""
     (rows, columns), width = weights_HPC.shape[1:], output_PM.shape[1]
     budget = _CHUNK_BYTES.get(weights_HPC.device.type, _GPU_CHUNK_BYTES)
     size = max(1, budget // (4 * rows * width))
-    apart_PC = torch.linalg.vector_norm(output_PM, 1, -1, keepdim=True).repeat(1, columns)
+    whole_PM = output_PM.abs()
+    nearer_PC = output_PM.new_zeros(rows, columns)
     for first in range(0, columns, size):
         last = min(first + size, columns)
         top = max(0, first - start)  # earlier rows do not see these columns
         moved_CHM = (value_HCD[:, first:last] @ projection_HDM).transpose(0, 1)
         weights_CPH = weights_HPC[:, top:, first:last].permute(2, 1, 0)
         rest_CPM = torch.baddbmm(output_PM[top:].expand(last - first, -1, -1), weights_CPH, moved_CHM, alpha=-1)
-        own = torch.arange(max(first, start), last, device=rest_CPM.device)  # tokens that are rows and columns here
+        # Tokens that are rows and columns of this piece give what they hold as well.
+        own = torch.arange(max(first, start), max(last, start), device=rest_CPM.device)
         rest_CPM[own - first, own - start - top] -= residual_PM[own - start]
-        apart_PC[top:, first:last] = torch.linalg.vector_norm(rest_CPM, 1, -1).T
-    return apart_PC
+        # Channel by channel: the difference of two sums would lose what a small contribution is.
+        nearer_PC[top:, first:last] = torch.sub(whole_PM[top:], rest_CPM.abs_(), out=rest_CPM).sum(-1).T
+    return nearer_PC
