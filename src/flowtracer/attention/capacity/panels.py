@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowtracer.attention.capacity.base import LayerCapacity, row_shares
+from flowtracer.attention.capacity.base import LayerCapacity, add_to_diagonal, row_shares
 from flowtracer.attention.panels import panel_rows_for
 from flowtracer.shapes import Float
 
@@ -54,4 +54,7 @@ class LayeredPanels:
 
     def rows(self, layer: int, start: int, stop: int) -> Float[Tensor, "B P C"]:
         """Rows `start..stop` of a layer over columns `0..stop`, the diagonal included; each sums to 1."""
-        return row_shares(self._layers[layer].contributions(start, stop).to(self.device))
+        given_BPC = self._layers[layer].contributions(start, stop).to(self.device)
+        # Padding may hold nothing and be given nothing; a walk that is there stays.
+        add_to_diagonal(given_BPC, start, (given_BPC.sum(-1) == 0).to(given_BPC.dtype))
+        return row_shares(given_BPC)
