@@ -2,11 +2,11 @@
 
     python benchmarks/capacity_cost.py --model smollm2
 
-A whole trace of one text by each capacity and graph, edges between tokens and steps included, heads left out, takes turns
-with the trace of attention over tokens, as in the paper. Ratios are of processor
-time of calls within a round, so that what else runs on the machine does not count; the median does. The text
-is a worked solution repeated to about the length asked for, which ends in an answer. Attention over tokens reads the
-middle third of the layers, and so do its rivals there; over layers all are read.
+A whole trace of one text by each capacity and graph, edges between tokens and steps included, heads left out, takes
+turns with the trace of attention over tokens, as in the paper. Ratios are of processor time of calls within a
+round, so that what else runs on the machine does not count; the median does. The text is a worked solution repeated
+to about the length asked for, which ends in an answer. Attention over tokens reads the middle third of the layers,
+and so do its rivals there; over layers all are read.
 
 A plain forward with LM head is measured too: what a trace costs beside what everybody runs.
 """

@@ -1,6 +1,7 @@
 """Every capacity over every graph: conserved, the same however it is computed, and told truly by a saved trace."""
 
 import dataclasses
+import functools
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ COMBINATIONS = [(capacity, graph) for capacity in CAPACITIES for graph in GRAPHS
 every_combination = pytest.mark.parametrize(("capacity", "graph"), COMBINATIONS)
 
 
+@functools.cache
 def tracer_of(capacity, graph, **options):
     return ft.Tracer(tiny_model(), tiny_tokenizer(), capacity=capacity, graph=graph, **options)
 
@@ -141,7 +143,8 @@ def test_a_pass_over_the_text_gives_what_attention_alone_needs():
     layered = ft.Tracer(model, tiny_tokenizer(), graph="layered")
     expected = layered.trace(PROMPT, RESPONSES[0])
     first = expected.response.start
-    rollout = ft.Rollout(prompt="", response="", token_ids=(expected.token_ids[:first], expected.token_ids[first:]))
+    ids = expected.token_ids.tolist()
+    rollout = ft.Rollout(prompt="", response="", token_ids=(ids[:first], ids[first:]))
     with record_attention(model, layered.reader.layers) as recorded, torch.no_grad():
         model(torch.from_numpy(expected.token_ids)[None], use_cache=False)
     assert_same(layered.trace_attention(rollout, layered.reader.choose(recorded)), expected)

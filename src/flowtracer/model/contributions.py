@@ -131,8 +131,8 @@ class ContributionReader:
             stream = streams[layer] = _Stream(anatomy)
             hooks.append(anatomy.block.register_forward_pre_hook(stream.enter, with_kwargs=True))
             if anatomy.norm is not None:
-                last = stop_early and layer == self.layers[-1] and "gradient" not in self._asked
-                hooks.append(anatomy.norm.register_forward_hook(stream.norm(stop=last)))
+                last = layer == self.layers[-1]
+                hooks.append(anatomy.norm.register_forward_hook(stream.norm(stop=stop_early and last)))
         try:
             yield streams
         finally:

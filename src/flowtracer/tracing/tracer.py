@@ -59,12 +59,12 @@ class Tracer:
         max_edges: Largest edges that a trace keeps.
         heads_per_edge: For how many heads a trace says what they give to each kept edge; 0 to look at no head, which
             saves one pass over the attention. Heads are told apart for attention over tokens alone.
-        memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout. A batch whose matrix
-            is larger is *streamed*: every pass computes its panels again, which takes up to twice as long, and
-            nothing of size T^2 is kept; docs/benchmarks.md has both.
+        memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout, and as much for each
+            layer over layers. A batch whose matrix is larger is *streamed*: every pass computes its panels again, which
+            takes up to twice as long, and nothing of size T^2 is kept; docs/benchmarks.md has both.
 
     Raises:
-        CaptureError: The model's attention cannot be read.
+        CaptureError: The model's attention, or what the capacity asks for beside it, cannot be read.
         InputError: An option that does not exist.
     """
 

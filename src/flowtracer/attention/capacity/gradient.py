@@ -34,7 +34,7 @@ class GradientCapacity(LayerCapacity):
     """What attention adds to the answer's probability, to first order."""
 
     tokens: ClassVar[Asked] = frozenset({"values", "gradient"})
-    layered: ClassVar[Asked] = tokens | {"projection", "residual"}
+    layered: ClassVar[Asked] = tokens | {"residual"}
 
     def contributions(self, start: int, stop: int) -> Float[Tensor, "B P C"]:
         """Positive parts, summed over heads, with the floor; the residual's on the diagonal."""
