@@ -68,6 +68,12 @@ def test_uneven_passes_are_refused_on_a_sharded_model(name):
         SignalReader(tiny_model(), tiny_tokenizer(), make_credit(name), every_rank_alike=True)
 
 
+def test_projections_are_not_read_off_a_sharded_model():
+    with pytest.raises(InputError, match=r"capacity 'alti' reads output projections.*use capacity 'attention'"):
+        refuse_sharded(make_credit("flow", {"capacity": "alti", "graph": "layered"}))
+    refuse_sharded(make_credit("flow", {"graph": "layered"}))
+
+
 def test_misses_are_named():
     reader = SignalReader(tiny_model(), tiny_tokenizer(), make_credit("flow"))
     readings, misses = reader.read(sampled_batch(), SEEDS)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowtracer.attention.values import LayerValues
 from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int
 
@@ -40,6 +41,8 @@ class LayerAttention:
     position_bias: Float[Tensor, "#B #H T T"] | None = None
     chosen: tuple[int, ...] | None = None
     """Which of the layer's heads these are; None: all."""
+    values: LayerValues | None = None
+    """What these weights move; None where nobody asked for it."""
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -121,6 +124,7 @@ class LayerAttention:
             query_BHTD=self.query_BHTD[:, index],
             key_BKTD=self.key_BKTD[:, index // (count // self.key_BKTD.shape[1])],
             sinks_H=None if self.sinks_H is None else self.sinks_H[index],
+            values=None if self.values is None else self.values.heads(index, count),
             **per_head,
         )
 
@@ -133,7 +137,13 @@ class LayerAttention:
             if isinstance(value := getattr(self, name), Tensor) and len(value) > 1
         }
         per_sequence |= self._renumbered_rule(sequences=index)
-        return replace(self, query_BHTD=self.query_BHTD[index], key_BKTD=self.key_BKTD[index], **per_sequence)
+        return replace(
+            self,
+            query_BHTD=self.query_BHTD[index],
+            key_BKTD=self.key_BKTD[index],
+            values=None if self.values is None else self.values.part(index, 0, self.query_BHTD.shape[2]),
+            **per_sequence,
+        )
 
     def segment(self, row: int, start: int, stop: int) -> LayerAttention:
         """Tokens `start..stop` of one row of the batch, for sequences that were packed into it."""
@@ -153,6 +163,7 @@ class LayerAttention:
             query_BHTD=self.query_BHTD[rows, :, start:stop],
             key_BKTD=self.key_BKTD[rows, :, start:stop],
             segments_BT=None if self.segments_BT is None else self.segments_BT[rows, start:stop],
+            values=None if self.values is None else self.values.part(rows, start, stop),
             **cut,
         )
 

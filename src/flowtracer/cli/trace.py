@@ -36,7 +36,10 @@ def trace(
     out: Annotated[Path, typer.Option(help="Folder for traces, tokens.parquet and summary.json.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
     layers: Annotated[str | None, typer.Option(help='Decoder layers, as "10-19" or "3,5"; middle third.')] = None,
-    at: Annotated[str, typer.Option(help="The flow ends at the answer's token or at its prediction.")] = "token",
+    capacity: Annotated[str, typer.Option(help="An edge is attention, value, gradient or alti.")] = "attention",
+    graph: Annotated[str, typer.Option(help="On tokens, or layered: (token, layer).")] = "tokens",
+    ends: Annotated[str, typer.Option(help="Walks over layers end: anywhere, question.")] = "anywhere",
+    at: Annotated[str | None, typer.Option(help="The flow ends at the answer's token or prediction.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Print so many traces in full.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
@@ -61,9 +64,15 @@ def trace(
     chosen = None if layers is None else parse_layers(layers)
     with lock(out):
         with console.status(f"loading {model}"):
-            tracer = Tracer(*load_model(model, device=device, dtype=dtype), layers=chosen, at=at, memory_budget=budget)
+            loaded = load_model(model, device=device, dtype=dtype)
+            tracer = Tracer(
+                *loaded, layers=chosen, at=at, capacity=capacity, graph=graph, ends=ends, memory_budget=budget
+            )
         finish = _measuring(hidden, tracer.model, max_tokens)
-        options = {"model": model, "layers": layers, "at": at, "dtype": dtype, "effects": hidden}
+        # Folders of attention over tokens are claimed as they were before there was a choice.
+        plain = (capacity, graph) == ("attention", "tokens")
+        over = {} if plain else {"capacity": capacity, "graph": graph, "ends": tracer.ends}
+        options = {"model": model, "layers": layers, "at": tracer.at, "dtype": dtype, "effects": hidden, **over}
         digest = model_digest(model, tracer.model)
         folder = TraceFolder(out, {"rollouts": str(rollouts), **options}, model=digest)
         whole = len(first) < READ_AHEAD

@@ -20,6 +20,9 @@ from flowtracer.shapes import Bool, Float, Int
 
 Need = TypeVar("Need")
 
+CAPACITIES = ("attention", "value", "alti")
+"""What an edge may be where credit is placed: what a forward pass alone shows."""
+
 
 @runtime_checkable
 class GoldScorer(Protocol):
@@ -171,9 +174,17 @@ class Reads:
     needs: AbstractSet[str] = frozenset()
     """Names among `NEEDS`."""
     layers: Sequence[int] | None = None
-    """Decoder layers whose attention is read; None for the middle third, or five of it for `heads`."""
-    at: str = "token"
-    """Where the flow ends: at the answer's "token"s, or one before, at their "prediction"."""
+    """Decoder layers whose attention is read; None for the middle third, five of it for `heads`, and for flow over
+    layers all that attend."""
+    at: str | None = None
+    """Where the flow ends: at the answer's "token"s, or one before, at their "prediction"; None is read as "token" over
+    tokens, and as "prediction" over layers."""
+    capacity: str = "attention"
+    """What an edge of the flow's graph is: one of `CAPACITIES`."""
+    graph: str = "tokens"
+    """The flow's graph: on "tokens", or "layered", a node for each token at each layer."""
+    ends: str = "anywhere"
+    """Over layers, where backward walks end: "anywhere", or in the "question"."""
     target: str = "answer"
     r"""What counts as answer: the final "answer", or the first complete \boxed{}, "box"."""
 
@@ -183,7 +194,17 @@ class Reads:
         object.__setattr__(self, "layers", None if self.layers is None else tuple(self.layers))
         if not self.needs <= set(NEEDS):
             raise InputError(f"expected needs among {sorted(NEEDS)}, got {sorted(self.needs - set(NEEDS))}")
-        check_choice("at", self.at, ("token", "prediction"))
+        if self.at is None:
+            object.__setattr__(self, "at", "prediction" if self.graph == "layered" else "token")
+        check_choice("at", str(self.at), ("token", "prediction"))
+        if self.capacity == "gradient":
+            raise InputError(
+                f"expected capacity among {', '.join(CAPACITIES)}, got 'gradient', which takes a backward pass through "
+                "the whole model: traces can be made of it, and credit 'gradient' reads gradients at the embeddings"
+            )
+        check_choice("capacity", self.capacity, CAPACITIES)
+        check_choice("graph", self.graph, ("tokens", "layered"))
+        check_choice("ends", self.ends, ("anywhere", "question"))
         check_choice("target", self.target, ("answer", "box"))
 
 

@@ -16,12 +16,14 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
+from flowtracer.attention.values import LayerValues
 from flowtracer.errors import CaptureError, InputError
 from flowtracer.model.forward import accepted, device_of, evaluating
 from flowtracer.shapes import Int
@@ -30,7 +32,7 @@ Heads = Mapping[int, Sequence[int]]
 """Chosen heads of each chosen layer."""
 
 
-class _LastLayerReached(Exception):
+class LastLayerReached(Exception):
     """Unwinds a forward that has given all that was wanted."""
 
 
@@ -42,7 +44,12 @@ _REGISTRY_LOCK = threading.RLock()
 
 @contextlib.contextmanager
 def record_attention(
-    model: Any, layers: Sequence[int] | None, *, stop_early: bool = False, observer: Observer | None = None
+    model: Any,
+    layers: Sequence[int] | None,
+    *,
+    stop_early: bool = False,
+    observer: Observer | None = None,
+    values: bool = False,
 ) -> Iterator[dict[int, LayerAttention]]:
     """Record what the chosen layers attend with, in every forward of `model` inside the block.
 
@@ -51,6 +58,7 @@ def record_attention(
         layers: Indices of decoder layers; None for all.
         stop_early: End the forward, and silently leave the block, once the last chosen layer has been read.
         observer: Sees every recorded layer's output too.
+        values: Record the layers' values as well.
 
     Yields:
         The recorded layers by index, filled while the model runs. Steps of generation with a cache are not recorded.
@@ -68,15 +76,18 @@ def record_attention(
         if not wanted or not query.shape[2] == key.shape[2] > 1:
             return original(module, query, key, *rest, **kwargs)
         value, mask = rest
-        attention = recorded[layer] = layer_attention(model, module, query, key, mask, kwargs)
+        attention = layer_attention(model, module, query, key, mask, kwargs)
+        if values:
+            attention = replace(attention, values=LayerValues(value_BKTD=value.detach()))
+        recorded[layer] = attention
         if stop_early and layer == last:
-            raise _LastLayerReached
+            raise LastLayerReached
         output = original(module, query, key, value, mask, **kwargs)
         if observer is not None:
             observer(attention, value.detach(), output[0].detach())
         return output
 
-    with intercept_attention(model, call), contextlib.suppress(_LastLayerReached):
+    with intercept_attention(model, call), contextlib.suppress(LastLayerReached):
         yield recorded
 
 
@@ -161,7 +172,7 @@ class AttentionReader:
         }
         given = {name: value for name, value in inputs.items() if value is not None}
         with record_attention(self._model, self.layers, stop_early=stop_early) as recorded:
-            _run(self._model, given)
+            run_model(self._model, given)
         return self.choose(recorded)
 
     def choose(self, recorded: Mapping[int, LayerAttention]) -> list[LayerAttention]:
@@ -194,7 +205,7 @@ def attention_layers(model: Any, *, probe_tokens: int = 16) -> list[int]:
     vocabulary = model.get_input_embeddings().num_embeddings
     ids = torch.arange(probe_tokens, device=device_of(model))[None] % vocabulary
     with record_attention(model, None, observer=check):
-        _run(model, {"input_ids": ids})
+        run_model(model, {"input_ids": ids})
     if not found:
         raise CaptureError(
             f"expected {type(model).__name__} to attend through transformers' attention interface, got no call: models "
@@ -230,7 +241,7 @@ def _prove(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -
         )
 
 
-def _run(model: Any, inputs: Mapping[str, Tensor]) -> None:
+def run_model(model: Any, inputs: Mapping[str, Tensor]) -> None:
     """One forward without gradients, dropout, cache or more of the LM head than one position."""
     with evaluating(model), torch.no_grad():
         model(**inputs, **accepted(model.forward, {"use_cache": False, "logits_to_keep": 1}))

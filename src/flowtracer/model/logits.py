@@ -60,7 +60,13 @@ class LogitReader:
 
     def hidden(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "B T D"]:
         """Hidden states behind the last layer, with gradients where they are enabled."""
-        return self.model.get_decoder()(**inputs, use_cache=False).last_hidden_state
+        output = self.model.get_decoder()(**inputs, use_cache=False)
+        if not hasattr(output, "last_hidden_state"):
+            raise CaptureError(
+                f"expected {type(self.model).__name__} to hand out its decoder without the LM head, got a decoder "
+                f"whose output, {type(output).__name__}, holds no last hidden state; its logits cannot be read"
+            )
+        return output.last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Logits of some hidden states, in float32."""

@@ -334,7 +334,15 @@ class FlowGRPOTrainer(GRPOTrainer):
     def _tracer(self) -> Tracer:
         """A tracer that reads the same flow as credit does."""
         reads = reads_of(self.credit)
-        return Tracer(self.accelerator.unwrap_model(self.model), self._text_tokenizer(), reads.layers, at=reads.at)
+        return Tracer(
+            self.accelerator.unwrap_model(self.model),
+            self._text_tokenizer(),
+            reads.layers,
+            at=reads.at,
+            capacity=reads.capacity,
+            graph=reads.graph,
+            ends=reads.ends,
+        )
 
     def _text_tokenizer(self) -> Any:
         """The tokenizer itself, also where a processor of several modalities wraps it."""

@@ -29,6 +29,7 @@ from flowtracer.credit.signals import (
 )
 from flowtracer.errors import InputError
 from flowtracer.model.capture import AttentionReader
+from flowtracer.model.contributions import ContributionReader, layer_reader
 from flowtracer.model.logits import LogitReader
 from flowtracer.signals.answers import locate_answers
 from flowtracer.signals.generated import GENERATION_BYTES, Generated, GenerationReader, fill
@@ -55,7 +56,13 @@ def refuse_sharded(credit: Credit) -> None:
     Raises:
         InputError: Processes would wait for each other for ever.
     """
-    uneven = sorted(needs_of(credit) & _UNEVEN)
+    reads = reads_of(credit)
+    if "flow" in reads.needs and reads.capacity != "attention":
+        raise InputError(
+            f"expected a model that every process holds whole, got one sharded by FSDP or ZeRO: capacity "
+            f"{reads.capacity!r} reads output projections, of which each process has a part; use capacity 'attention'"
+        )
+    uneven = sorted(reads.needs & _UNEVEN)
     if uneven:
         raise InputError(
             f"expected a model that every process holds whole, got one sharded by FSDP or ZeRO: {', '.join(uneven)} "
@@ -123,6 +130,14 @@ class SignalReader:
         return AttentionReader(self._model, self._reads.layers)
 
     @cached_property
+    def _flow(self) -> AttentionReader | ContributionReader:
+        """The reader of flow: that of attention, unless its capacity or graph is another."""
+        capacity, graph = self._reads.capacity, self._reads.graph
+        if (capacity, graph) == ("attention", "tokens"):
+            return self._middle
+        return layer_reader(self._model, self._reads.layers, capacity=capacity, graph=graph)
+
+    @cached_property
     def _spread(self) -> AttentionReader:
         return spread_reader(self._model, self._reads.layers)
 
@@ -132,8 +147,10 @@ class SignalReader:
 
     @cached_property
     def _readers(self) -> list[AttentionReader]:
-        """Readers of all attention that is needed."""
-        readers = [self._middle] if self.needs & {"flow", "attention"} else []
+        """Readers of all attention that other passes may give."""
+        readers = [self._middle] if "attention" in self.needs else []
+        if "flow" in self.needs and isinstance(self._flow, AttentionReader) and self._flow not in readers:
+            readers.append(self._flow)
         return [*readers, self._spread] if "heads" in self.needs else readers
 
     @cached_property
@@ -164,7 +181,7 @@ class SignalReader:
         if self.needs & _OF_ATTENTION and self._rides_truly:
             ridden.answers = self._locate(sampled)
             ridden.waiting = self._waiting(sampled, ridden.answers and ridden.answers[0])
-        with ride(self._model, ridden.waiting):
+        with ride(self._model, [pending for pending in ridden.waiting if pending.rides]):
             yield ridden
 
     @contextlib.contextmanager
@@ -204,7 +221,7 @@ class SignalReader:
         if generated is not None and not ridden.waiting:
             attention = self._generation.attention(sampled, generated)
             if attention is not None:
-                fill(waiting, attention, rows_at_once=self._size)
+                fill([pending for pending in waiting if pending.rides], attention, rows_at_once=self._size)
         self.lost = self._generation.lost if waiting and not ridden.waiting else None
         missing = [p for p in waiting if len(p.missing) or (self._alike and not ridden.waiting)]
         ran = run_forwards(missing, rows_per_forward=self._size, every_rank_alike=self._alike)
@@ -222,7 +239,7 @@ class SignalReader:
         """What attention is needed for."""
         waiting: list[Pending] = []
         if "flow" in self.needs and answer is not None:
-            waiting.append(PendingFlow(self._middle, sampled, answer.answer_BR, at=self._reads.at))
+            waiting.append(PendingFlow(self._flow, sampled, answer.answer_BR, self._reads))
         if "attention" in self.needs:
             waiting.append(PendingAttention(self._middle, sampled))
         if "heads" in self.needs:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.model.capture import AttentionReader
+from flowtracer.model.contributions import ContributionReader
 from flowtracer.shapes import Int
 
 Prompt = str | Sequence[Mapping[str, str]]
@@ -37,7 +38,7 @@ class Few:
         positions_BT = (self.mask_BT.cumsum(-1) - 1).clamp_min(0)
         return {"input_ids": self.ids_BT, "attention_mask": self.mask_BT, "position_ids": positions_BT}
 
-    def attend(self, reader: AttentionReader, *, stop_early: bool) -> list[LayerAttention]:
+    def attend(self, reader: AttentionReader | ContributionReader, *, stop_early: bool) -> list[LayerAttention]:
         """What the reader's layers attend with, over these sequences."""
         inputs = self.inputs()
         padding = inputs.get("attention_mask"), inputs.get("position_ids")

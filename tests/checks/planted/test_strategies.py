@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowtracer.checks.planted import faithfulness
+from flowtracer.checks.planted import faithfulness, strategies_by_name
 from flowtracer.checks.planted.cases import work_case
 from flowtracer.credit import CREDITS
 from flowtracer.errors import InputError
@@ -120,3 +120,9 @@ def test_mistakes_are_named(nano):
         faithfulness(*nano, TASK, problems, group=1)
     with pytest.raises(InputError, match="none right"):
         faithfulness(tiny_model(), tiny_tokenizer(), TASK, problems, strategies=["uniform"])
+
+
+def test_strategies_are_named_with_their_options():
+    found = strategies_by_name(["flow:capacity=alti:graph=layered", "grail", "grail:target=box"])
+    flow, grail, boxed = found.values()
+    assert (flow.capacity, flow.graph, grail.target, boxed.target) == ("alti", "layered", "answer", "box")
