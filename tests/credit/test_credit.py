@@ -5,7 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import flowtracer as ft
 from flowtracer.attention import capacity as capacities
 from flowtracer.credit import Credit, Reads, Signals, credit_factors, make_credit, needs_of, reads_of
 from flowtracer.credit.base import boost_top

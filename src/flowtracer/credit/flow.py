@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,6 +30,8 @@ class FlowBoost(BoostCredit):
     walks over layers end, "anywhere" or in the "question".
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"flow"})
+
     layers: Sequence[int] | None = None
     at: str | None = None
     capacity: str = "attention"
@@ -37,9 +40,9 @@ class FlowBoost(BoostCredit):
 
     @property
     def reads(self) -> Reads:
-        """Flow."""
+        """Flow, and what else a strategy needs."""
         return Reads(
-            needs={"flow"}, layers=self.layers, at=self.at, capacity=self.capacity, graph=self.graph, ends=self.ends
+            needs=self.needs, layers=self.layers, at=self.at, capacity=self.capacity, graph=self.graph, ends=self.ends
         )
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:

@@ -8,32 +8,26 @@ of the token's mere presence. A response that was not traced has no mass, takes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit
 from flowtracer.credit.correlation import correlations_with
-from flowtracer.credit.signals import Reads, Signals
+from flowtracer.credit.flow import FlowBoost
+from flowtracer.credit.signals import Signals
 from flowtracer.shapes import Bool, Float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlowContrastCredit(BoostCredit):
+class FlowContrastCredit(FlowBoost):
     """w = `gamma` on the top `ratio` of a response's tokens by how far their flow goes with success in the group.
 
-    `layers` and `at` are those of `flow`.
+    Options as of `flow`.
     """
 
-    layers: Sequence[int] | None = None
-    at: str = "token"
-
-    @property
-    def reads(self) -> Reads:
-        """Flow, and the group."""
-        return Reads(needs={"flow", "group"}, layers=self.layers, at=self.at)
+    needs: ClassVar[frozenset[str]] = frozenset({"flow", "group"})
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Correlation of the flow through each token's places with reward, without its sign."""

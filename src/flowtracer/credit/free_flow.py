@@ -7,35 +7,25 @@ temperature. Where log-probabilities are computed by the trainer anyway, it cost
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from flowtracer.credit.base import BoostCredit
-from flowtracer.credit.signals import Reads, Signals
-from flowtracer.shapes import Bool, Float
+from flowtracer.credit.flow import FlowBoost
+from flowtracer.credit.signals import Signals
+from flowtracer.shapes import Float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FreeFlowCredit(BoostCredit):
+class FreeFlowCredit(FlowBoost):
     """w = `gamma` on the top `ratio` of a response's tokens by flow that might have gone another way.
 
-    `layers` and `at` are those of `flow`.
+    Options as of `flow`.
     """
 
-    layers: Sequence[int] | None = None
-    at: str = "token"
-
-    @property
-    def reads(self) -> Reads:
-        """Flow, and log-probabilities."""
-        return Reads(needs={"flow", "logits"}, layers=self.layers, at=self.at)
+    needs: ClassVar[frozenset[str]] = frozenset({"flow", "logits"})
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Throughput times the probability of another token."""
         return -signals.flow.throughput_BR.float() * signals.logits.log_prob_BR.float().expm1()
-
-    def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
-        """Responses that were traced."""
-        return signals.flow.traced_B
