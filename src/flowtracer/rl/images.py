@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from flowtracer.credit import Credit, needs_of
 from flowtracer.errors import InputError
 
@@ -66,13 +64,13 @@ def show_images(rows: list[dict[str, Any]]) -> bool:
     return "image" in kinds
 
 
-def refuse_in_responses(ids_BR: Tensor, mask_BR: Tensor, image_token: int) -> None:
+def refuse_in_responses(batch: dict[str, Any], image_token: int | None) -> None:
     """Raise where an image stands in a response, as one that a tool shows.
 
     Raises:
         InputError: Credit reads responses in parts.
     """
-    if bool(((ids_BR == image_token) & mask_BR.bool()).any()):
+    if bool(((batch["completion_ids"] == image_token) & batch["completion_mask"].bool()).any()):
         raise InputError(
             "expected images in prompts alone, got one in a response: credit reads a response up to its answer, and "
             "would cut the image; let tools answer in text"

@@ -151,9 +151,8 @@ class FlowGRPOTrainer(GRPOTrainer):
             out = super()._generate_and_score_completions(inputs)
         finally:
             self._overheard = None
-        image_token = image_token_of(self.accelerator.unwrap_model(self.model))
-        if image_token is not None:  # a tool may have shown one
-            refuse_in_responses(out["completion_ids"], out["completion_mask"], image_token)
+        if "pixel_values" in out:  # a tool may have shown one
+            refuse_in_responses(out, image_token_of(self.accelerator.unwrap_model(self.model)))
         self._rides = heard.ride is not None
         if not self._probed:
             refuse_blind_loss(self, out)
