@@ -29,6 +29,7 @@ from flowtracer.model.capture import (
     attention_layers,
     intercept_attention,
     record_attention,
+    refuse_looking_ahead,
     run_model,
 )
 from flowtracer.model.forward import evaluating
@@ -82,6 +83,7 @@ class ContributionReader:
         attention_mask_BT: Tensor | None = None,
         position_ids_BT: Tensor | None = None,
         *,
+        images: Mapping[str, Tensor] | None = None,
         stop_early: bool = True,
         predicted: PredictedTokens | None = None,
     ) -> list[LayerAttention]:
@@ -91,13 +93,16 @@ class ContributionReader:
             input_ids_BT: Tokens.
             attention_mask_BT: 1 on tokens, 0 on padding.
             position_ids_BT: Where they restart, sequences were packed.
+            images: What else the forward takes: what a processor made of images.
             stop_early: End in the last chosen layer where no gradient is asked for.
             predicted: The answer, where gradients are asked for.
 
         Raises:
+            CaptureError: The tokens of an image attend to later ones.
             InputError: Gradients are asked for, and no answer was given.
         """
         inputs = {
+            **(images or {}),
             "input_ids": input_ids_BT,
             **({} if attention_mask_BT is None else {"attention_mask": attention_mask_BT}),
             **({} if position_ids_BT is None else {"position_ids": position_ids_BT}),
@@ -114,6 +119,8 @@ class ContributionReader:
                 self._streams(stop_early) as streams,
             ):
                 run_model(self._model, inputs)
+        if images:
+            refuse_looking_ahead(list(recorded.values()))
         whole = {layer: self._complete(recorded[layer], streams.get(layer), gradients.get(layer)) for layer in recorded}
         return self._attention.choose(whole)
 

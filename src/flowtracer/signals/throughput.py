@@ -78,7 +78,7 @@ class PendingFlow(Pending):
             return solve_layered(stack, question_BT, sink_BT, ends=self._reads.ends)
         panels: PanelSource
         if self._reads.capacity == "attention":
-            panels = attention_panels(layers, few.ids_BT, few.mask_BT)
+            panels = attention_panels(layers, few.content_BT, few.mask_BT)
         else:
             panels = CapacityPanels(capacities)
         return solve(within_budget(panels), question_BT, sink_BT)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowtracer.checks.meter.rollouts import Batch
-from flowtracer.credit import CREDITS, Credit, Signals, make_credit, token_factors
+from flowtracer.credit import Credit, Signals, make_credit, of_text, token_factors
 from flowtracer.credit.naming import named_options, split_names
 from flowtracer.credit.signals import GroupSignals
 from flowtracer.credit.together import read_together
@@ -37,7 +37,7 @@ def parse_strategies(text: str) -> dict[str, Credit]:
     Raises:
         InputError: An unknown strategy or option.
     """
-    chosen = [name for part in split_names(text) for name in ([*CREDITS, *CONTROLS] if part == "all" else [part])]
+    chosen = [name for part in split_names(text) for name in ([*of_text(), *CONTROLS] if part == "all" else [part])]
     if not chosen:
         raise InputError(f'expected strategies such as "flow,position" or "all", got {text!r}')
     return {name: _strategy(name) for name in chosen}

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from flowtracer.checks.planted.cases import Case
 from flowtracer.checks.planted.judge import Judgement, Key, judge
-from flowtracer.credit import CREDITS, Credit, Signals, make_credit
+from flowtracer.credit import Credit, Signals, make_credit, of_text
 from flowtracer.credit.naming import named_options
 from flowtracer.credit.signals import GroupSignals
 from flowtracer.credit.together import read_together
@@ -44,7 +44,7 @@ def strategies_by_name(names: Iterable[str] | None = None) -> dict[str, Credit]:
     Raises:
         InputError: A name that is none of a strategy.
     """
-    chosen = CREDITS if names is None else list(names)
+    chosen = of_text() if names is None else list(names)
     strategies = {}
     for text in chosen:
         name, options = named_options(text)
