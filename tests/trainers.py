@@ -85,7 +85,7 @@ class Answering(FlowGRPOTrainer):
 
 def saying(trainer, responses, first=0):
     """Make the model say what it would not by itself, token by token, as it generates, from response `first` on."""
-    tokenizer, model = trainer.processing_class, trainer.model
+    tokenizer, model = getattr(trainer.processing_class, "tokenizer", trainer.processing_class), trainer.model
     forced = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
 
     def allowed(row, ids):

@@ -16,8 +16,10 @@ L     decoder layers whose attention is read
 H     attention heads
 K     key-value heads, where queries share keys
 D     width of a head, or of the hidden state
+M     width of the hidden state, where D is that of a head
+F     heads times their width: what an output projection takes
 V     vocabulary
-N     a selection: chosen sequences, places or values
+N     a selection: chosen sequences, places or values; over layers, the places between them
 ====  ==========================================================
 
 Torch is not imported here, so that saved traces can be studied without it.

@@ -54,9 +54,26 @@ def flowtracer(*arguments):
     return done.returncode, re.sub(r"\s+", " ", done.stdout), re.sub(r"\s+", " ", done.stderr)
 
 
+def test_trace_by_another_capacity_and_over_layers(model, rollouts, tmp_path):
+    out, runner = tmp_path / "out", CliRunner()
+    arguments = ["trace", str(rollouts), "--model", model, "--out", str(out), "--limit", "2"]
+    done = runner.invoke(app, [*arguments, "--capacity", "alti", "--graph", "layered", "--html"])
+    assert done.exit_code == 0, done.output
+    file, *_ = sorted((out / "traces").iterdir())
+    trace = load_trace(file)
+    assert (trace.capacity, trace.graph, trace.ends, trace.at) == ("alti", "layered", "anywhere", "prediction")
+    assert trace.conservation_error() < 1e-9
+    again = runner.invoke(app, [*arguments, "--capacity", "alti", "--graph", "layered"])
+    assert "all held already" in again.output
+    other = runner.invoke(app, [*arguments, "--capacity", "value", "--graph", "layered"])
+    assert other.exit_code != 0, "a folder is of one capacity"
+    unknown = runner.invoke(app, [*arguments, "--capacity", "colour"])
+    assert "capacity among" in str(unknown.exception)
+
+
 def test_trace_a_file(model, rollouts, tmp_path):
     out = tmp_path / "out"
-    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out, "--html")
+    code, printed, errors = flowtracer("trace", rollouts, "--model", model, "--out", out, "--html", "--effects", "all")
     assert code == 0, errors
     for expected in (
         "rollouts 7",
@@ -70,7 +87,9 @@ def test_trace_a_file(model, rollouts, tmp_path):
     assert "Traceback" not in printed + errors
     files = sorted((out / "traces").iterdir())
     assert len(files) == 4
-    assert load_trace(files[0]).metadata["id"] == "r4"
+    first = load_trace(files[0])
+    assert first.metadata["id"] == "r4"
+    assert set(first.effects) == set(range(first.response.start, first.answer.start))
     assert set(pq.read_table(out / "tokens.parquet")["trace"].to_pylist()) == {file.stem for file in files}
     assert json.loads((out / "summary.json").read_text())["traced"] == 4
     assert len((out / "skipped.jsonl").read_text().splitlines()) == 3

@@ -56,3 +56,12 @@ def test_mistakes_are_named(model, rollouts, tmp_path, options, message):
 
 def test_shares_are_sorted():
     assert parse_shares("0.4, 0.05") == [0.05, 0.4]
+
+
+def test_strategies_are_named_with_their_options(model, rollouts, tmp_path):
+    out, names = tmp_path / "out", ["flow:capacity=value,graph=layered", "shuffled:seed=3"]
+    arguments = ["mask", rollouts, "--model", model, "--out", str(out), "--by", ",".join(names), "--shares", "0.4"]
+    done = CliRunner().invoke(app, [*arguments, "--limit", "1"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    summary = json.loads((out / "summary.json").read_text())
+    assert {row["by"] for row in summary["rows"]} == {*names, "random"}

@@ -5,8 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowtracer.attention import capacity as capacities
 from flowtracer.credit import Credit, Reads, Signals, credit_factors, make_credit, needs_of, reads_of
 from flowtracer.credit.base import boost_top
+from flowtracer.credit.naming import named_options, split_names
+from flowtracer.credit.signals import CAPACITIES
 from flowtracer.errors import InputError
 
 
@@ -149,6 +152,37 @@ def test_a_strategy_may_say_by_what_it_reads():
     assert reads_of(make_credit("grail")).target == "box"
 
 
+def test_where_flow_ends_follows_from_its_graph():
+    assert reads_of(make_credit("flow")) == Reads(needs={"flow"}, at="token")
+    layered = reads_of(make_credit("flow", {"graph": "layered", "capacity": "alti"}))
+    assert (layered.at, layered.graph, layered.capacity, layered.ends) == ("prediction", "layered", "alti", "anywhere")
+    assert reads_of(make_credit("shuffled", {"graph": "layered", "at": "token"})).at == "token"
+
+
+def test_credit_takes_the_capacities_that_a_forward_shows():
+    forward_only = {name for name in capacities.CAPACITIES if "gradient" not in capacities.asked(name, "tokens")}
+    assert set(CAPACITIES) == forward_only
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("flow,position", ["flow", "position"]),
+        ("flow:keep=bottom,ratio=0.2,layers=[0,1], position", ["flow:keep=bottom,ratio=0.2,layers=[0,1]", "position"]),
+        ("flow:capacity=alti:graph=layered,entropy", ["flow:capacity=alti:graph=layered", "entropy"]),
+        (" , ", []),
+    ],
+)
+def test_names_are_split(text, names):
+    assert split_names(text) == names
+
+
+def test_options_behind_a_name_are_words_or_json():
+    assert named_options("flow") == ("flow", {})
+    expected = ("flow", {"capacity": "alti", "graph": "layered", "ratio": 0.2, "layers": [0, 1]})
+    assert named_options("flow:capacity=alti:graph=layered,ratio=0.2,layers=[0,1]") == expected
+
+
 def test_a_signal_of_another_name_is_no_signal():
     signals = Signals(mask_BR=full_mask(3), advantages_B=torch.ones(1), seeds_B=(0,))
     with pytest.raises(AttributeError, match="logit"):
@@ -168,6 +202,10 @@ def test_a_signal_of_another_name_is_no_signal():
         ("flow", {"sign": "plus"}, "sign among both, positive, negative"),
         ("flow", {"at": "sentence"}, "at among token, prediction"),
         ("shuffled", {"at": "sentence"}, "at among token, prediction"),
+        ("flow", {"capacity": "colour"}, "capacity among attention, value, alti, got 'colour'"),
+        ("flow", {"capacity": "gradient"}, "got 'gradient', which takes a backward pass"),
+        ("shuffled", {"graph": "round"}, "graph among tokens, layered"),
+        ("flow", {"ends": "nowhere"}, "ends among anywhere, question"),
         ("entropy_8020", {"rho": 0.0}, "rho"),
         ("coupled", {"alpha": 2.0}, "alpha"),
         ("coupled", {"sign": "plus"}, "sign among both, positive, negative"),

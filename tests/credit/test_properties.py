@@ -12,11 +12,11 @@ from credit_cases import change_tensors, random_signals, tensors_of
 from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of, token_factors
 
 # Their statistics run over the batch or over the group, as their sources have it.
-OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence", "delta"}
+OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence", "delta", "flow_contrast", "visual_mask"}
 NOT_FACTORS = {"likelihood_gain", "progress", "confidence"}
 BOOSTS = {
     *("random", "position", "shuffled", "flow", "entropy", "attention", "local", "global", "gradient"),
-    "correlation",
+    *("correlation", "flow_contrast", "free_flow", "visual_robust"),
 }
 # A response whose tokens are all masked, as a truncated one's may be, counts none.
 LENGTHS = st.lists(st.integers(0, 14), min_size=1, max_size=5).filter(any)
@@ -24,7 +24,7 @@ SEED = st.integers(0, 2**20)
 
 
 def given(*drawn):
-    """Fewer examples than elsewhere: twenty strategies share each test."""
+    """Fewer examples than elsewhere: all strategies share each test."""
     return lambda test: settings(max_examples=15)(given_all(*drawn)(test))
 
 

@@ -181,6 +181,33 @@ def test_correlation_boosts_what_only_right_or_wrong_responses_hold():
     assert_rows(credit(signals)[4:], [1.0] * 5)
 
 
+def test_flow_contrast_boosts_where_right_and_wrong_responses_let_different_amounts_flow():
+    ids_BR = torch.tensor([[1, 2, 3], [2, 1, 3], [3, 2, 1], [1, 2, 3], [1, 2, 9]])
+    throughput_BR = torch.tensor([[0.2, 0.9, 0.4], [0.7, 0.2, 0.4], [0.4, 0.1, 0.2], [0.2, 0.3, 0.4], [0.0, 0.0, 0.9]])
+    given = {"groups_B": torch.tensor([0, 0, 0, 0, 0]), "rewards_B": torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])}
+    given["baselines_B"] = given["rewards_B"]
+    flow = {"throughput_BR": throughput_BR, "traced_B": torch.tensor([True, True, True, True, False])}
+    signals = signals_of(full_mask(3, 3, 3, 3, 3), token_ids_BR=ids_BR, **given, **flow)
+    credit = make_credit("flow_contrast", {"ratio": 0.3})
+    # Token 1 and token 3 let as much flow in all that were traced; through 2 flow 0.9 and 0.7 against 0.1 and 0.3.
+    high = 1.2 / math.sqrt(4 * (0.4**2 + 0.2**2 + 0.4**2 + 0.2**2))
+    assert_rows(credit.scores(signals)[[0, 3]], *[[0.0, high, 0.0]] * 2)
+    assert_rows(credit.scores(signals)[1:2], [high, 0.0, 0.0])
+    assert_rows(credit(signals)[[0, 1, 4]], [1.0, 1.5, 1.0], [1.5, 1.0, 1.0], [1.0, 1.0, 1.0])
+
+
+def test_free_flow_boosts_what_carried_the_answer_and_was_not_certain():
+    signals = signals_of(
+        3,
+        throughput_BR=row(0.9, 0.5, 0.2),
+        traced_B=torch.tensor([True]),
+        log_prob_BR=row(0.0, math.log(0.5), math.log(0.1)),
+    )
+    credit = make_credit("free_flow", {"ratio": 0.3})
+    assert_rows(credit.scores(signals), [0.0, 0.25, 0.18])
+    assert_rows(credit(signals), [1.0, 1.5, 1.0])
+
+
 def test_likelihood_gain_moves_the_advantage_towards_what_serves_the_gold_answer():
     # Tokens 0 to 3 lead up to the box's content, 4, and leave the loss behind it. Centred: -1.5 -0.5 0.5 1.5, root
     # mean square sqrt(5)/2; nothing is clipped beyond +-1 but the ends.
@@ -303,6 +330,62 @@ def test_confidence_pays_for_sure_right_answers_and_charges_for_sure_wrong_ones(
     shaped = [1 + 0.5 * (0.6 - mean), -0.5 + 0.5 * (-0.2 - mean), -0.5 + 0.5 * (-0.8 - mean), 0.0]
     assert_rows(make_credit("confidence")(signals), *[[value] * 2 for value in shaped])
     assert shaped[2] < shaped[1], "of two errors the surer one is blamed more"
+
+
+def test_visual_gates_by_dependence_on_the_image_and_keeps_the_sum():
+    # log(1 + S) of 0.1, 0.3, 0.5, 1.1 is I of 0, 0.2, 0.4, 1; the third stands at the threshold.
+    divergence_BR = row(0.1, 0.3, 0.5, 1.1).expm1().repeat(3, 1)
+    divergence_BR[1] = 0.7
+    signals = signals_of(
+        full_mask(4, 4, 4), [2.0, 3.0, -1.0], divergence_BR=divergence_BR, shown_B=torch.tensor([True, True, False])
+    )
+    raw = [0.0, 0.2 / 0.4, 1.0, 1 + 2.0]  # of mean 4.5 / 4
+    assert_rows(make_credit("visual")(signals), [2 * w / 1.125 for w in raw], [3.0] * 4, [-1.0] * 4)
+    half = make_credit("visual", {"threshold": 0.6, "gain": 0.5})(signals)
+    raw = [0.0, 0.2 / 0.6, 0.4 / 0.6, 1 + 0.5]
+    assert_rows(half[:1], [2 * w / (sum(raw) / 4) for w in raw])
+    with pytest.raises(InputError, match="threshold in"):
+        make_credit("visual", {"threshold": 1.0})
+
+
+def test_visual_mask_keeps_what_black_squares_change_and_scales_responses_to_a_mean_of_one():
+    log_prob_BR = torch.full((4, 5), -1.0)
+    moved_BR = torch.zeros(4, 5)
+    moved_BR[0, 0], moved_BR[0, 4] = math.log(2), -math.log(2)  # K = 1 - ln 2 and ln 2 - 1/2
+    moved_BR[1, 2] = 30.0  # cut to 20, whose K is cut to 10
+    signals = signals_of(
+        full_mask(5, 3, 2, 4),
+        [1.0, -2.0, 1.0, 5.0],
+        log_prob_BR=log_prob_BR,
+        blackened_log_prob_BR=log_prob_BR + moved_BR,
+        shown_B=torch.tensor([True, True, True, False]),
+    )
+    # Means 0.5 / 5, 10 / 3 and 0: shares 0.03, 1 and 0.
+    highest = 0.9 + 0.1 / (1.03 / 3)
+    one, two = 0.9 + (highest - 0.9) * 0.03, highest
+    assert (one + two + 0.9) / 3 == pytest.approx(1)
+    got_BR = make_credit("visual_mask")(signals)
+    assert_rows(got_BR[0:1], [one, 0.0, 0.0, 0.0, one])
+    assert_rows(got_BR[1:2, :3], [-2 * two, 0.0, -2 * two])  # ceil(1.2) tokens, of equal ones the earlier
+    assert_rows(got_BR[2:3, :2], [0.9, 0.0])
+    assert_rows(got_BR[3:4, :4], [5.0] * 4)
+    alike = make_credit("visual_mask", {"lowest": 1.0})(signals)
+    assert_rows(alike[0:1], [1.0, 0.0, 0.0, 0.0, 1.0])
+    with pytest.raises(InputError, match="lowest in"):
+        make_credit("visual_mask", {"lowest": 0.0})
+
+
+def test_visual_robust_boosts_what_depends_on_the_image_and_holds_under_noise():
+    divergence_BR = row(0.0, 0.5, 1.0, 0.9, 0.1).expm1()  # I as log(1 + S)
+    log_prob_BR = torch.full((1, 5), -1.0)
+    noisy_BR = log_prob_BR + row(0.0, 0.0, -2.0, 0.1, 5.0)  # the third and the last do not hold
+    shown = {"noisy_log_prob_BR": noisy_BR, "log_prob_BR": log_prob_BR, "divergence_BR": divergence_BR}
+    signals = signals_of(5, [-2.0], shown_B=torch.tensor([True]), **shown)
+    scores = [0.0, 0.5, math.exp(-2), 0.9 * math.exp(-0.1), 0.1 * math.exp(-5)]
+    credit = make_credit("visual_robust")
+    assert_rows(credit.scores(signals), scores)
+    assert_rows(credit(signals), [-2.0, -3.0, -2.0, -3.0, -2.0])
+    assert_rows(credit(signals_of(5, [-2.0], shown_B=torch.tensor([False]), **shown)), [-2.0] * 5)
 
 
 @pytest.mark.parametrize(("name", "need"), [("entropy", "logits"), ("local", "heads"), ("progress", "group")])

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from flowtracer.credit import CREDITS, Signals, make_credit, reads_of
+from flowtracer.credit import Signals, make_credit, of_text, reads_of
 from flowtracer.errors import InputError
 from flowtracer.rl.loss_probe import WITH_ONE_RATIO, refuse_blind_loss
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, Overheard
@@ -154,7 +154,7 @@ def sampled_advantages(tmp_path, credit, **options):
     return batch, seen[0], trainer
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_every_strategy_trains_by_name(tmp_path, name):
     trainer = make_trainer(
         tmp_path, Answering, functools.partial(FlowGRPOConfig, credit=name), max_steps=1, max_completion_length=40
@@ -167,7 +167,7 @@ def test_every_strategy_trains_by_name(tmp_path, name):
     assert all(value == value for value in trainer.state.log_history[0].values()), "no NaN is logged"
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_every_strategy_sees_what_it_needs_and_gives_finite_advantages(tmp_path, name):
     credit = make_credit(name)
     batch, signals, _ = sampled_advantages(tmp_path, credit)
@@ -287,23 +287,6 @@ def test_arguments_may_be_left_out(tmp_path, monkeypatch):
     assert isinstance(trainer.args, OnCpu)
     assert trainer.args.output_dir == f"{saved_model().rpartition('/')[2]}-GRPO", "as TRL names it"
     assert trainer.credit.gamma == make_credit("flow").gamma
-
-
-def test_images_are_refused_in_any_row(tmp_path):
-    trainer = make_trainer(tmp_path, credit=every_other)
-    trainer.model.train()
-    plain = {"prompt": [{"role": "user", "content": "what is 3 + 4?"}]}
-    part = {"type": "image", "image": object()}
-    for shown in ({"image": object()}, {"images": [object()]}, {"prompt": [{"role": "user", "content": [part]}]}):
-        trainer._generate_and_score_completions([plain] * 4)
-        with pytest.raises(InputError, match="prompts in text, got images"):
-            trainer._generate_and_score_completions([plain, plain, plain, plain | shown])
-
-
-def test_a_column_of_images_is_refused_before_anything_is_loaded(tmp_path):
-    data = Dataset.from_list([{"prompt": "a", "images": [1]}])
-    with pytest.raises(InputError, match="images in the column images"):
-        FlowGRPOTrainer("no-such-model", vowels, FlowGRPOConfig(str(tmp_path), use_cpu=True, bf16=False), data)
 
 
 def test_what_fails_in_the_model_is_not_blamed_on_trl(tmp_path):

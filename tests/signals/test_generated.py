@@ -135,3 +135,10 @@ def test_nothing_is_kept_that_nobody_needs():
         reader = SignalReader(tiny_model(), tiny_tokenizer(), make_credit(credit), every_rank_alike=alike)
         with reader.hearing() as heard:
             assert heard is None
+
+
+@pytest.mark.parametrize(("options", "heard"), [({"graph": "layered"}, True), ({"capacity": "value"}, False)])
+def test_generation_shows_attention_and_no_values(options, heard):
+    reader = SignalReader(tiny_model(), tiny_tokenizer(), make_credit("flow", options))
+    with reader.hearing() as generated:
+        assert (generated is not None) == heard

@@ -70,6 +70,27 @@ def test_what_a_pass_leaves_out_is_read_by_an_own_forward():
     assert reader.own_forward
 
 
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ({"graph": "layered"}, 0),
+        ({"capacity": "value"}, 3 / 5),
+        ({"capacity": "alti", "graph": "layered"}, 3 / 5),
+    ],
+)
+def test_what_a_pass_does_not_show_takes_an_own_forward(options, share):
+    """Values and residuals are none of what is listened to: three of the five sequences have an answer."""
+    model, sampled = tiny_model(), sampled_batch([2, 0, 1, 1, 2])
+    reader = SignalReader(model, tiny_tokenizer(), make_credit("flow", options))
+    expected, _ = reader.read(sampled, SEEDS)
+    with reader.riding(sampled) as ridden:
+        trainers_pass(model, sampled, 2)
+    got, _ = reader.read(sampled, SEEDS, ridden)
+    assert reader.own_forward == share
+    assert_same_readings(got, expected)
+    assert got.flow.traced_B.any()
+
+
 def test_ridden_logits_are_taken_as_they_are():
     model, sampled = tiny_model(), sampled_batch(ROWS)
     reader = SignalReader(model, tiny_tokenizer(), make_credit("entropy"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of
+from flowtracer.credit import NEEDS, make_credit, needs_of, of_text
 from flowtracer.errors import InputError
 from flowtracer.signals.reader import SignalReader, refuse_sharded
 from sampling import sampled_batch, tensors_of
@@ -20,7 +20,7 @@ def counted(model):
     return calls
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_only_what_is_needed_is_computed(name):
     model, credit = tiny_model(), make_credit(name)
     reader = SignalReader(model, tiny_tokenizer(), credit)
@@ -36,7 +36,7 @@ def test_only_what_is_needed_is_computed(name):
         assert calls == [], "a forward that ends inside the decoder never returns from it"
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_a_row_alone_is_the_row_of_a_batch(name):
     credit = make_credit(name)
     reader = SignalReader(tiny_model(), tiny_tokenizer(), credit, rows_per_forward=2)
@@ -66,6 +66,12 @@ def test_uneven_passes_are_refused_on_a_sharded_model(name):
         refuse_sharded(make_credit(name))
     with pytest.raises(InputError, match="use DDP"):
         SignalReader(tiny_model(), tiny_tokenizer(), make_credit(name), every_rank_alike=True)
+
+
+def test_projections_are_not_read_off_a_sharded_model():
+    with pytest.raises(InputError, match=r"capacity 'alti' reads output projections.*use capacity 'attention'"):
+        refuse_sharded(make_credit("flow", {"capacity": "alti", "graph": "layered"}))
+    refuse_sharded(make_credit("flow", {"graph": "layered"}))
 
 
 def test_misses_are_named():

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import flowtracer as ft
-from flowtracer.credit import Readings
+from flowtracer.credit import Readings, Reads
 from flowtracer.model.capture import AttentionReader
+from flowtracer.model.contributions import layer_reader
 from flowtracer.signals.answers import answer_in_response, locate_answers
 from flowtracer.signals.passes import run_forwards
 from flowtracer.signals.throughput import PendingFlow
@@ -17,16 +18,17 @@ from tiny import tiny_model, tiny_tokenizer
 PROMPTS = ["what is 3 + 4?", "Ann has 3 apples and buys 4 more. How many?", "q"]
 
 
-def read_flow(reader, sampled, answer_BR, *, at="token", rows_per_forward=8, every_rank_alike=False):
-    pending = PendingFlow(reader, sampled, answer_BR, at=at)
+def read_flow(reader, sampled, answer_BR, *, rows_per_forward=8, every_rank_alike=False, **reads):
+    pending = PendingFlow(reader, sampled, answer_BR, Reads(**reads))
     run_forwards([pending], rows_per_forward=rows_per_forward, every_rank_alike=every_rank_alike)
     flow = pending.add_to(Readings()).flow
     return flow.throughput_BR, flow.traced_B
 
 
-def flow_of(model, sampled, **options):
+def flow_of(model, sampled, *, capacity="attention", graph="tokens", **options):
     answers, _ = locate_answers(tiny_tokenizer(), sampled)
-    return read_flow(AttentionReader(model), sampled, answers.answer_BR, **options)
+    reader = layer_reader(model, capacity=capacity, graph=graph)
+    return read_flow(reader, sampled, answers.answer_BR, capacity=capacity, graph=graph, **options)
 
 
 @pytest.mark.parametrize("at", ["token", "prediction"])
@@ -39,6 +41,23 @@ def test_throughput_is_that_of_the_tracer(at, options, family):
     assert traced_B.tolist() == [True, True, False]
     assert not throughput_BR[2].any()
     tracer = ft.Tracer(model, tokenizer, at=at)
+    for row, (prompt, response) in enumerate(zip(PROMPTS[:2], RESPONSES, strict=False)):
+        trace = tracer.trace(prompt, response)
+        expected = trace.throughput[trace.response.start :]
+        np.testing.assert_allclose(throughput_BR[row, : len(expected)], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("ends", ["anywhere", "question"])
+@pytest.mark.parametrize(
+    ("capacity", "graph"),
+    [("value", "tokens"), ("alti", "tokens"), ("attention", "layered"), ("value", "layered"), ("alti", "layered")],
+)
+def test_any_capacity_and_graph_are_those_of_the_tracer(capacity, graph, ends):
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    options = {"capacity": capacity, "graph": graph, "ends": ends}
+    throughput_BR, traced_B = flow_of(model, sampled_batch(), rows_per_forward=2, **options)
+    assert traced_B.tolist() == [True, True, False]
+    tracer = ft.Tracer(model, tokenizer, **options)
     for row, (prompt, response) in enumerate(zip(PROMPTS[:2], RESPONSES, strict=False)):
         trace = tracer.trace(prompt, response)
         expected = trace.throughput[trace.response.start :]

@@ -16,8 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowtracer.attention.values import LayerValues
 from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int
+
+_ROWS_LOOKED_AT = 128
+"""Rows of a mask that are looked at in one go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,8 @@ class LayerAttention:
     position_bias: Float[Tensor, "#B #H T T"] | None = None
     chosen: tuple[int, ...] | None = None
     """Which of the layer's heads these are; None: all."""
+    values: LayerValues | None = None
+    """What these weights move; None where nobody asked for it."""
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -74,19 +80,35 @@ class LayerAttention:
                 column_B11C = self.segments_BT[:, None, None, :stop]
                 scores.masked_fill_((row_B1P1 != column_B11C) | (column_B11C == 0), -torch.inf)
             return scores
-        mask = self.mask if isinstance(self.mask, Tensor) else self._evaluate_rule(self.mask, scores, start, stop)
+        mask = self.mask if isinstance(self.mask, Tensor) else self._evaluate_rule(self.mask, scores, start)
         mask = mask if mask.shape[-2:] == scores.shape[-2:] else mask[..., start:stop, :stop]
         if mask.dtype == torch.bool:
             return scores.masked_fill_(~mask, -torch.inf)
         # Additive masks say "never" with the smallest number of their type, not with -inf.
         return scores.add_(mask).masked_fill_(mask <= torch.finfo(mask.dtype).min / 2, -torch.inf)
 
-    def _evaluate_rule(self, rule: Callable[..., Tensor], scores: Tensor, start: int, stop: int) -> Tensor:
+    def _evaluate_rule(self, rule: Callable[..., Tensor], scores: Tensor, start: int) -> Tensor:
         """A flex-attention mask rule `(batch, head, query, key) -> allowed` on a panel's indices."""
-        batch, heads = scores.shape[:2]
-        index = [torch.arange(n, device=scores.device) for n in (batch, heads, stop - start, stop)]
+        index = [torch.arange(n, device=scores.device) for n in scores.shape]
         b, h, q, k = torch.meshgrid(*index, indexing="ij")
         return rule(b, h, q + start, k)
+
+    def looks_ahead(self) -> bool:
+        """Whether the mask lets any token attend to a later one."""
+        if self.mask is None:
+            return False
+        batch, heads, length, _ = self.query_BHTD.shape
+        for start in range(0, length, _ROWS_LOOKED_AT):
+            stop = min(start + _ROWS_LOOKED_AT, length)
+            if isinstance(self.mask, Tensor):
+                rows = self.mask[..., start:stop, :length]
+                allowed = rows if rows.dtype == torch.bool else rows > torch.finfo(rows.dtype).min / 2
+            else:
+                shape = self.query_BHTD.new_empty(1).expand(batch, heads, stop - start, length)
+                allowed = self._evaluate_rule(self.mask, shape, start)
+            if bool(allowed.triu(start + 1).any()):
+                return True
+        return False
 
     def weights(self, start: int, stop: int) -> Float[Tensor, "B H P C"]:
         """Attention of rows `start..stop`, by head; rows that may attend to nothing are zero."""
@@ -121,6 +143,7 @@ class LayerAttention:
             query_BHTD=self.query_BHTD[:, index],
             key_BKTD=self.key_BKTD[:, index // (count // self.key_BKTD.shape[1])],
             sinks_H=None if self.sinks_H is None else self.sinks_H[index],
+            values=None if self.values is None else self.values.heads(index, count),
             **per_head,
         )
 
@@ -133,7 +156,13 @@ class LayerAttention:
             if isinstance(value := getattr(self, name), Tensor) and len(value) > 1
         }
         per_sequence |= self._renumbered_rule(sequences=index)
-        return replace(self, query_BHTD=self.query_BHTD[index], key_BKTD=self.key_BKTD[index], **per_sequence)
+        return replace(
+            self,
+            query_BHTD=self.query_BHTD[index],
+            key_BKTD=self.key_BKTD[index],
+            values=None if self.values is None else self.values.part(index, 0, self.query_BHTD.shape[2]),
+            **per_sequence,
+        )
 
     def segment(self, row: int, start: int, stop: int) -> LayerAttention:
         """Tokens `start..stop` of one row of the batch, for sequences that were packed into it."""
@@ -153,6 +182,7 @@ class LayerAttention:
             query_BHTD=self.query_BHTD[rows, :, start:stop],
             key_BKTD=self.key_BKTD[rows, :, start:stop],
             segments_BT=None if self.segments_BT is None else self.segments_BT[rows, start:stop],
+            values=None if self.values is None else self.values.part(rows, start, stop),
             **cut,
         )
 

@@ -57,8 +57,7 @@ class AttentionPanels:
             fitting = _KERNEL_PANEL_BYTES // (4 * self.batch * self.length)
             self.panel_rows = panel_rows or max(128, min(1024, fitting // 128 * 128))
         else:
-            fitting = _PANEL_BYTES // (4 * self.batch * heads * self.length)
-            self.panel_rows = panel_rows or max(16, min(128, fitting // 16 * 16))
+            self.panel_rows = panel_rows or panel_rows_for(self.batch, heads, self.length)
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B P C"]:
         """Rows `start..stop` over columns `0..stop`, strictly lower triangular."""
@@ -100,6 +99,12 @@ class AttentionPanels:
     def head_rows(self, start: int, stop: int) -> Iterator[Float[Tensor, "B H P C"]]:
         """Rows `start..stop` over columns `0..stop` of each layer's heads, one layer after another."""
         return (layer.weights(start, stop) for layer in self._layers)
+
+
+def panel_rows_for(batch: int, heads: int, length: int) -> int:
+    """Rows of a panel that fit the working memory where a map of every head is made."""
+    fitting = _PANEL_BYTES // (4 * batch * heads * length)
+    return max(16, min(128, fitting // 16 * 16))
 
 
 def _choose(layers: Sequence[LayerAttention], implementation: str) -> str:

@@ -30,6 +30,7 @@ def faithfulness(
     step and by token, with bootstrap intervals over problems. 0.5 says nothing.
     """
     from flowtracer.checks.planted import faithfulness as judge_all
+    from flowtracer.credit.naming import split_names
     from flowtracer.model.load import load_model
     from flowtracer.report.terminal.planted import faithfulness_tables
     from flowtracer.tasks import WorkedTask, parse_task
@@ -37,7 +38,7 @@ def faithfulness(
     chosen = parse_task(task)
     if not isinstance(chosen, WorkedTask):
         raise InputError(f"expected a task that writes responses, planted or countdown, got {task!r}")
-    names = None if strategies == "all" else [name.strip() for name in strategies.split(",")]
+    names = None if strategies == "all" else split_names(strategies)
     asked = chosen.problems("test", problems)
     with console.status(f"loading {model}"):
         loaded = load_model(model, device=device, dtype=dtype)

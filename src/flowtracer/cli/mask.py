@@ -16,7 +16,7 @@ def mask(
     rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
     model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
     out: Annotated[Path, typer.Option(help="Folder for outcomes.jsonl and summary.json.")],
-    by: Annotated[str, typer.Option(help="Strategies that score tokens: flow,attention,entropy ...")] = "flow",
+    by: Annotated[str, typer.Option(help="Strategies that score tokens: flow,flow:capacity=alti,entropy ...")] = "flow",
     shares: Annotated[str, typer.Option(help="Shares of the reasoning's tokens.")] = "0.05,0.1,0.2,0.4",
     way: Annotated[str, typer.Option(help="hide, replace or delete.")] = "hide",
     cue: Annotated[
@@ -35,6 +35,8 @@ def mask(
     rollouts, those that OUT already holds are not checked again.
     """
     from flowtracer.checks.masking import MaskingCheck, MaskingFolder
+    from flowtracer.credit import make_credit
+    from flowtracer.credit.naming import named_options, split_names
     from flowtracer.model.load import load_model, model_digest
     from flowtracer.report.terminal.masking import masking_tables
     from flowtracer.trace.trace import Skipped
@@ -48,7 +50,7 @@ def mask(
             check = MaskingCheck(
                 loaded,
                 tokenizer,
-                by=[name.strip() for name in by.split(",")],
+                by={name: make_credit(*named_options(name)) for name in split_names(by)},
                 shares=hidden,
                 way=way,
                 cue=None if cue is None else cue.replace(r"\n", "\n"),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flowtracer.cli.console import errors, warn
 from flowtracer.errors import FormatError, InputError
@@ -33,6 +33,15 @@ def parse_layers(text: str) -> list[int]:
         raise InputError(f'expected layers such as "10-19" or "3,5,7", got {text!r}')
     ranges = [part.split("-") for part in found.group().split(",")]
     return [layer for part in ranges for layer in range(int(part[0]), int(part[-1]) + 1)]
+
+
+def parse_effects(text: str) -> int | Literal["all"]:
+    """Of how many hubs effects are measured, or "all" for every token before the answer."""
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise InputError(f'expected effects of a number of hubs or of "all" tokens, got {text!r}')
+    return int(text)
 
 
 def parse_shares(text: str) -> list[float]:

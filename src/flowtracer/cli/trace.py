@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress
@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flowtracer.cli.console import console, pairs, progress, say_written, warn
-from flowtracer.cli.options import READ_AHEAD, parse_bytes, parse_layers, read_ahead
+from flowtracer.cli.options import READ_AHEAD, parse_bytes, parse_effects, parse_layers, read_ahead
 from flowtracer.folders import lock
 
 if TYPE_CHECKING:
-    from flowtracer.trace import Rollout, Skipped
+    from flowtracer.trace import Rollout, Skipped, Trace
     from flowtracer.tracing.folder import Summary, TraceFolder
     from flowtracer.tracing.tracer import Tracer
 
@@ -36,13 +36,16 @@ def trace(
     out: Annotated[Path, typer.Option(help="Folder for traces, tokens.parquet and summary.json.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
     layers: Annotated[str | None, typer.Option(help='Decoder layers, as "10-19" or "3,5"; middle third.')] = None,
-    at: Annotated[str, typer.Option(help="The flow ends at the answer's token or at its prediction.")] = "token",
+    capacity: Annotated[str, typer.Option(help="An edge is attention, value, gradient or alti.")] = "attention",
+    graph: Annotated[str, typer.Option(help="On tokens, or layered: (token, layer).")] = "tokens",
+    ends: Annotated[str, typer.Option(help="Walks over layers end: anywhere, question.")] = "anywhere",
+    at: Annotated[str | None, typer.Option(help="The flow ends at the answer's token or prediction.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Print so many traces in full.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one forward, padding included.")] = 4096,
     memory_budget: Annotated[str, typer.Option(help="For matrices of attention; beyond it, streamed.")] = "2GiB",
-    effects: Annotated[int, typer.Option(min=0, help="Hide each of so many hubs, and measure log p(answer).")] = 0,
+    effects: Annotated[str, typer.Option(help="Hide each of so many hubs, or of all tokens: change of log p.")] = "0",
     html: Annotated[bool, typer.Option("--html", help="Write pages as well: OUT/index.html.")] = False,
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
@@ -57,18 +60,26 @@ def trace(
 
     first, records = read_ahead(rollouts, limit)
     budget = parse_bytes(memory_budget)
+    hidden = parse_effects(effects)
     chosen = None if layers is None else parse_layers(layers)
     with lock(out):
         with console.status(f"loading {model}"):
-            tracer = Tracer(*load_model(model, device=device, dtype=dtype), layers=chosen, at=at, memory_budget=budget)
-        options = {"model": model, "layers": layers, "at": at, "dtype": dtype, "effects": effects}
+            loaded = load_model(model, device=device, dtype=dtype)
+            tracer = Tracer(
+                *loaded, layers=chosen, at=at, capacity=capacity, graph=graph, ends=ends, memory_budget=budget
+            )
+        finish = _measuring(hidden, tracer.model, max_tokens)
+        # Folders of attention over tokens are claimed as they were before there was a choice.
+        plain = (capacity, graph) == ("attention", "tokens")
+        over = {} if plain else {"capacity": capacity, "graph": graph, "ends": tracer.ends}
+        options = {"model": model, "layers": layers, "at": tracer.at, "dtype": dtype, "effects": hidden, **over}
         digest = model_digest(model, tracer.model)
         folder = TraceFolder(out, {"rollouts": str(rollouts), **options}, model=digest)
         whole = len(first) < READ_AHEAD
         _announce(tracer, first, whole)
         started = time.perf_counter()
         with progress("tracing", len(first) if whole else None) as bar:
-            made = _run(bar, folder, tracer, records, max_tokens, effects)
+            made = _run(bar, folder, tracer, records, max_tokens, finish)
         seconds = time.perf_counter() - started
         summary = folder.summarise()
         for file in folder.files()[:show]:
@@ -92,14 +103,12 @@ def _run(
     tracer: Tracer,
     records: Iterable[Rollout | Skipped],
     max_tokens: int,
-    effects: int,
+    finish: Callable[[Trace], Trace] | None,
 ) -> Counter[str]:
     """Trace, and name what went wrong; returns how many were held, made, skipped and damaged."""
-    from flowtracer.checks.masking import with_hub_effects
     from flowtracer.trace.trace import Skipped
     from flowtracer.tracing.folder import Damaged
 
-    finish = partial(with_hub_effects, tracer.model, hubs=effects, max_tokens=max_tokens) if effects else None
     made: Counter[str] = Counter()
     for outcome in folder.trace(tracer, records, max_tokens=max_tokens, finish=finish):
         if isinstance(outcome, Damaged):
@@ -113,6 +122,15 @@ def _run(
         else:
             made["held" if outcome.held else "made"] += 1
     return made
+
+
+def _measuring(hidden: int | Literal["all"], model: Any, max_tokens: int) -> Callable[[Trace], Trace] | None:
+    """What adds the effects that were asked for to a trace."""
+    from flowtracer.checks.masking import with_all_effects, with_hub_effects
+
+    if hidden == "all":
+        return partial(with_all_effects, model, max_tokens=max_tokens)
+    return partial(with_hub_effects, model, hubs=hidden, max_tokens=max_tokens) if hidden else None
 
 
 def _announce(tracer: Tracer, first: Sequence[Rollout | Skipped], whole: bool) -> None:

@@ -51,13 +51,16 @@ class CorrelationCredit(BoostCredit):
 def _correlations(
     ids_GR: Int[Tensor, "G R"], mask_GR: Bool[Tensor, "G R"], rewards_G: Float[Tensor, " G"]
 ) -> Float[Tensor, "G R"]:
-    """|Pearson correlation| over a group, for the token that stands at each place; 0 where it is undefined."""
+    """|Pearson correlation| over a group, for the token that stands at each place."""
     vocabulary, index_GR = ids_GR.unique(return_inverse=True)
     counts_GV = torch.zeros(len(ids_GR), len(vocabulary), device=ids_GR.device)
     counts_GV.scatter_add_(1, index_GR, mask_GR.float())
-    present_GV = (counts_GV > 0).float()
-    present_GV = present_GV - present_GV.mean(0)
+    return correlations_with(rewards_G, (counts_GV > 0).float()).abs()[index_GR]
+
+
+def correlations_with(rewards_G: Float[Tensor, " G"], values_GV: Float[Tensor, "G V"]) -> Float[Tensor, " V"]:
+    """Pearson's correlation over a group of each column with the reward; 0 where one of them does not vary."""
+    values_GV = values_GV - values_GV.mean(0)
     rewards_G1 = (rewards_G - rewards_G.mean())[:, None]
-    scale_V = present_GV.norm(dim=0) * rewards_G1.norm()
-    found_V = torch.where(scale_V > 1e-6, (present_GV * rewards_G1).sum(0).abs() / scale_V.clamp_min(1e-6), 0.0)
-    return found_V[index_GR]
+    scale_V = values_GV.norm(dim=0) * rewards_G1.norm()
+    return torch.where(scale_V > 1e-6, (values_GV * rewards_G1).sum(0) / scale_V.clamp_min(1e-6), 0.0)

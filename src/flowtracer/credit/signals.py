@@ -20,6 +20,9 @@ from flowtracer.shapes import Bool, Float, Int
 
 Need = TypeVar("Need")
 
+CAPACITIES = ("attention", "value", "alti")
+"""What an edge may be where credit is placed: what a forward pass alone shows."""
+
 
 @runtime_checkable
 class GoldScorer(Protocol):
@@ -140,6 +143,36 @@ class GoldSignals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisualSignals:
+    """How much the images of the prompt tell about the response."""
+
+    divergence_BR: Float[Tensor, "B R"]
+    """KL divergence, in nats, of the distribution that each token was drawn from, from that without the images."""
+    shown_B: Bool[Tensor, " B"]
+    """Whether the prompt shows any; where not, the divergence says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlackenedSignals:
+    """What the policy would have predicted of images whose squares are black, half of them."""
+
+    blackened_log_prob_BR: Float[Tensor, "B R"]
+    """Log-probability of each token."""
+    shown_B: Bool[Tensor, " B"]
+    """Whether the prompt shows any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisySignals:
+    """What the policy would have predicted of images with mild noise."""
+
+    noisy_log_prob_BR: Float[Tensor, "B R"]
+    """Log-probability of each token."""
+    shown_B: Bool[Tensor, " B"]
+    """Whether the prompt shows any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
     """What was read for a strategy; None is what it did not ask for."""
 
@@ -154,10 +187,15 @@ class Readings:
     perturbation: PerturbationSignals | None = None
     gain: GainSignals | None = None
     gold: GoldSignals | None = None
+    visual: VisualSignals | None = None
+    blackened: BlackenedSignals | None = None
+    noisy: NoisySignals | None = None
 
 
 NEEDS = tuple(each.name for each in fields(Readings))
 """What a strategy may need, by name."""
+OF_IMAGES = frozenset({"visual", "blackened", "noisy"})
+"""Needs that only a model of images can meet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +209,17 @@ class Reads:
     needs: AbstractSet[str] = frozenset()
     """Names among `NEEDS`."""
     layers: Sequence[int] | None = None
-    """Decoder layers whose attention is read; None for the middle third, or five of it for `heads`."""
-    at: str = "token"
-    """Where the flow ends: at the answer's "token"s, or one before, at their "prediction"."""
+    """Decoder layers whose attention is read; None for the middle third, five of it for `heads`, and for flow over
+    layers all that attend."""
+    at: str | None = None
+    """Where the flow ends: at the answer's "token"s, or one before, at their "prediction"; None is read as "token" over
+    tokens, and as "prediction" over layers."""
+    capacity: str = "attention"
+    """What an edge of the flow's graph is: one of `CAPACITIES`."""
+    graph: str = "tokens"
+    """The flow's graph: on "tokens", or "layered", a node for each token at each layer."""
+    ends: str = "anywhere"
+    """Over layers, where backward walks end: "anywhere", or in the "question"."""
     target: str = "answer"
     r"""What counts as answer: the final "answer", or the first complete \boxed{}, "box"."""
 
@@ -183,7 +229,17 @@ class Reads:
         object.__setattr__(self, "layers", None if self.layers is None else tuple(self.layers))
         if not self.needs <= set(NEEDS):
             raise InputError(f"expected needs among {sorted(NEEDS)}, got {sorted(self.needs - set(NEEDS))}")
-        check_choice("at", self.at, ("token", "prediction"))
+        if self.at is None:
+            object.__setattr__(self, "at", "prediction" if self.graph == "layered" else "token")
+        check_choice("at", str(self.at), ("token", "prediction"))
+        if self.capacity == "gradient":
+            raise InputError(
+                f"expected capacity among {', '.join(CAPACITIES)}, got 'gradient', which takes a backward pass through "
+                "the whole model: traces can be made of it, and credit 'gradient' reads gradients at the embeddings"
+            )
+        check_choice("capacity", self.capacity, CAPACITIES)
+        check_choice("graph", self.graph, ("tokens", "layered"))
+        check_choice("ends", self.ends, ("anywhere", "question"))
         check_choice("target", self.target, ("answer", "box"))
 
 
@@ -292,6 +348,21 @@ class Signals:
     def gold(self) -> GoldSignals:
         """Scores of the gold answer."""
         return _there("gold", self.readings.gold)
+
+    @property
+    def visual(self) -> VisualSignals:
+        """Divergence from what would be said without the images."""
+        return _there("visual", self.readings.visual)
+
+    @property
+    def blackened(self) -> BlackenedSignals:
+        """Log-probabilities with half of the images black."""
+        return _there("blackened", self.readings.blackened)
+
+    @property
+    def noisy(self) -> NoisySignals:
+        """Log-probabilities with noise on the images."""
+        return _there("noisy", self.readings.noisy)
 
     def weighted(self, factors_BR: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
         """Each response's advantage times its tokens' factors; with factors of 1, the advantage to the bit."""

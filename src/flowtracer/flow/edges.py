@@ -60,31 +60,62 @@ def summarise_edges(
         steps: Spans that tile each sequence; None: each sequence is one step.
         max_step_edges: Largest edges between steps that are kept.
     """
-    batch, length = solution.answer_BT.shape
+    flows = EdgeFlows(solution.flow_BT, max_edges=max_edges, steps=steps, max_step_edges=max_step_edges)
     needed = int(solution.answer_BT.any(0).nonzero().max()) + 1
-    fan_in_BT, out_sum_BT, out_plogp_BT = solution.log_reach_BT.new_zeros(3, batch, length)
-    largest = [LargestEdges(max_edges) for _ in range(batch)]
-    between = [StepFlow(spans, max_step_edges) for spans in steps or batch * [[Span(start=0, stop=length)]]]
     for start, stop in panel_bounds(needed, panels.panel_rows):
-        phi_BPC = edge_flow_rows(panels, solution, start, stop)
+        flows.add(edge_flow_rows(panels, solution, start, stop), start)
+    return flows.summaries()
+
+
+class EdgeFlows:
+    """What the edge flow of a batch says, gathered from panels of its rows, which come in order.
+
+    Args:
+        like_BT: For the shape, type and device.
+        max_edges: Largest edges that are kept.
+        steps: Spans that tile each sequence; None: each sequence is one step.
+        max_step_edges: Largest edges between steps that are kept.
+    """
+
+    def __init__(
+        self,
+        like_BT: Float[Tensor, "B T"],
+        *,
+        max_edges: int,
+        steps: Sequence[Sequence[Span]] | None,
+        max_step_edges: int = STEP_EDGES,
+    ) -> None:
+        batch, length = like_BT.shape
+        self._fan_in_BT, self._out_sum_BT, self._out_plogp_BT = like_BT.new_zeros(3, batch, length)
+        self._largest = [LargestEdges(max_edges) for _ in range(batch)]
+        self._between = [StepFlow(spans, max_step_edges) for spans in steps or batch * [[Span(start=0, stop=length)]]]
+
+    def add(self, phi_BPC: Float[Tensor, "B P C"], start: int) -> None:
+        """Edge flow into the tokens from `start` on."""
+        rows, stop = slice(start, start + phi_BPC.shape[1]), phi_BPC.shape[2]
         plogp_BPC = torch.special.entr(phi_BPC).neg_()
-        fan_in_BT[:, start:stop] = _perplexity(phi_BPC.sum(2), plogp_BPC.sum(2))
-        out_sum_BT[:, :stop] += phi_BPC.sum(1)
-        out_plogp_BT[:, :stop] += plogp_BPC.sum(1)
-        for phi_PC, kept, flows in zip(phi_BPC, largest, between, strict=True):
+        self._fan_in_BT[:, rows] = _perplexity(phi_BPC.sum(2), plogp_BPC.sum(2))
+        self._out_sum_BT[:, :stop] += phi_BPC.sum(1)
+        self._out_plogp_BT[:, :stop] += plogp_BPC.sum(1)
+        for phi_PC, kept, flows in zip(phi_BPC, self._largest, self._between, strict=True):
             kept.add(phi_PC, start)
             flows.add(phi_PC, start)
-    fan_out_BT = _perplexity(out_sum_BT, out_plogp_BT)
-    return [
-        EdgeSummary(
-            edges=largest[b].edges(),
-            fan_in=fan_in_BT[b].double().cpu().numpy(),
-            fan_out=fan_out_BT[b].double().cpu().numpy(),
-            step_edges=between[b].edges(),
-            step_within=between[b].within,
-        )
-        for b in range(batch)
-    ]
+
+    def summaries(self) -> list[EdgeSummary]:
+        """One a sequence, when all panels were added."""
+        fan_out_BT = _perplexity(self._out_sum_BT, self._out_plogp_BT)
+        return [
+            EdgeSummary(
+                edges=largest.edges(),
+                fan_in=fan_in_T.double().cpu().numpy(),
+                fan_out=fan_out_T.double().cpu().numpy(),
+                step_edges=between.edges(),
+                step_within=between.within,
+            )
+            for largest, between, fan_in_T, fan_out_T in zip(
+                self._largest, self._between, self._fan_in_BT, fan_out_BT, strict=True
+            )
+        ]
 
 
 def _perplexity(total: Tensor, plogp: Tensor) -> Tensor:

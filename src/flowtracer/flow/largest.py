@@ -24,17 +24,23 @@ class LargestEdges:
         self._floor = 0.0
         self._carrying: int | Tensor = 0
 
-    def add(self, phi_PC: Float[Tensor, "P C"], start: int) -> None:
-        """Offer a panel of rows from `start` on: targets by sources."""
+    def add(self, phi_PC: Float[Tensor, "P C"], start: int, first_source: int = 0) -> None:
+        """Offer a panel of rows from number `start` on: targets by sources, whose numbers begin at `first_source`."""
         flat = phi_PC.flatten()
         self._carrying = self._carrying + (flat > 0).sum()
         found = flat.nonzero().squeeze(-1) if self._floor == 0 else (flat > self._floor).nonzero().squeeze(-1)
         if len(found) > self._limit:
             found = flat.topk(self._limit, sorted=False).indices
         columns = phi_PC.shape[1]
-        # Float64 holds every token index exactly.
+        # Float64 holds every number of a token exactly.
         self._kept.append(
-            torch.stack([(found % columns).to(flat.dtype), (found // columns + start).to(flat.dtype), flat[found]])
+            torch.stack(
+                [
+                    (found % columns + first_source).to(flat.dtype),
+                    (found // columns + start).to(flat.dtype),
+                    flat[found],
+                ]
+            )
         )
         self._count += len(found)
         if self._count > 2 * self._limit:

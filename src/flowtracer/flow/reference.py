@@ -1,7 +1,8 @@
 """The flow as its equations are written, in float64, one sequence and one token at a time.
 
-Equations (1)-(4) of docs/method.md, with `W'` stored whole. Slow, quadratic in memory, and the judge of every
-faster path. Like any plain float64 it underflows where reach falls below 1e-308; `panels` does not.
+Equations (1)-(4) of docs/method.md, with `W'` stored whole, and (7)-(10) with a walk for each token. Slow,
+quadratic in memory, and the judge of every faster path. Like any plain float64 it underflows where reach falls
+below 1e-308; `panels` does not.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowtracer.flow.solution import PanelSource, Solution
-from flowtracer.shapes import Bool
+from flowtracer.flow.solution import LayerPanelSource, PanelSource, Solution
+from flowtracer.shapes import Bool, Float
 
 
 def solve(panels: PanelSource, question_BT: Bool[Tensor, "B T"], answer_BT: Bool[Tensor, "B T"]) -> Solution:
@@ -37,3 +38,35 @@ def solve(panels: PanelSource, question_BT: Bool[Tensor, "B T"], answer_BT: Bool
         question_BT=question_BT,
         answer_BT=answer_BT,
     )
+
+
+def solve_layered(
+    panels: LayerPanelSource,
+    question_BT: Bool[Tensor, "B T"],
+    answer_BT: Bool[Tensor, "B T"],
+    *,
+    ends: str = "anywhere",
+) -> Float[Tensor, "B T"]:
+    """Flow of every token over (token, layer), by its definition: a walk that is caught as soon as it is at the token.
+
+    What is caught there and ends as it should, over what ends as it should at all.
+    """
+    matrix_LBTT = torch.stack([panels.rows(layer, 0, panels.length) for layer in range(panels.layers)])
+    matrix_LBTT = matrix_LBTT.to("cpu", torch.float64)
+    matrix_LBTT = matrix_LBTT / matrix_LBTT.sum(-1, keepdim=True)
+    flow_BT = torch.zeros(panels.batch, panels.length, dtype=torch.float64)
+    for b, (Q, A) in enumerate(zip(question_BT.cpu(), answer_BT.cpu(), strict=True)):
+        e = [Q.double() if ends == "question" else torch.ones(panels.length, dtype=torch.float64)]
+        for C in matrix_LBTT[:, b]:  # (8), from the first layer up
+            e.append(C @ e[-1])
+        start = A.double() / A.sum().clamp_min(1)
+        Z = start @ e[-1]
+        for t in range(panels.length):
+            p = start.clone()
+            for C, below in zip(matrix_LBTT[:, b].flip(0), reversed(e), strict=False):  # (7), from the last layer down
+                flow_BT[b, t] += p[t] * below[t]
+                p[t] = 0.0
+                p = p @ C
+            flow_BT[b, t] += p[t] * e[0][t]
+        flow_BT[b] /= Z if Z > 0 else 1.0
+    return flow_BT.to(panels.device)

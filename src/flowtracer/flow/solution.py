@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float
 
 Panel = tuple[int, int]
@@ -46,9 +47,56 @@ class PanelSource(Protocol):
         ...
 
 
+@runtime_checkable
+class LayerPanelSource(Protocol):
+    """Row-stochastic matrices of layers, a slab of rows at a time."""
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        ...
+
+    @property
+    def panel_rows(self) -> int:
+        """Rows of a panel that suit this source."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where panels live."""
+        ...
+
+    def rows(self, layer: int, start: int, stop: int) -> Float[Tensor, "B P C"]:
+        """Rows `start..stop` of a layer over columns `0..stop`: lower triangular with the diagonal, each of sum 1."""
+        ...
+
+
 def panel_bounds(length: int, panel_rows: int) -> list[Panel]:
     """Cut `length` rows into panels of at most `panel_rows`, first rows first."""
     return [(start, min(start + panel_rows, length)) for start in range(0, length, panel_rows)]
+
+
+def check_masks(shape: tuple[int, int], question_BT: Tensor, answer_BT: Tensor) -> None:
+    """Raise unless both masks are booleans, one a token.
+
+    Raises:
+        InputError: Another shape or type.
+    """
+    for name, mask in (("question", question_BT), ("answer", answer_BT)):
+        if mask.dtype != torch.bool or tuple(mask.shape) != shape:
+            raise InputError(
+                f"expected the {name} mask as booleans of shape {shape}, got {mask.dtype} of shape {tuple(mask.shape)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

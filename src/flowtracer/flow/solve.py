@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from flowtracer.errors import InputError
 from flowtracer.flow import panels as _panels
 from flowtracer.flow import reference as _reference
 from flowtracer.flow.panels import CachedPanels
-from flowtracer.flow.solution import PanelSource, Solution
+from flowtracer.flow.solution import PanelSource, Solution, check_masks
 
 DENSE_BYTES = 2 * 2**30
 """Up to this size the matrix is kept between the sweeps; beyond it, every sweep recomputes its panels."""
@@ -33,12 +32,7 @@ def solve(panels: PanelSource, question_BT: Tensor, answer_BT: Tensor, *, implem
     Raises:
         InputError: Masks of another shape or type, or no answer token in the whole batch.
     """
-    shape = (panels.batch, panels.length)
-    for name, mask in (("question", question_BT), ("answer", answer_BT)):
-        if mask.dtype != torch.bool or tuple(mask.shape) != shape:
-            raise InputError(
-                f"expected the {name} mask as booleans of shape {shape}, got {mask.dtype} of shape {tuple(mask.shape)}"
-            )
+    check_masks((panels.batch, panels.length), question_BT, answer_BT)
     name = "panels" if implementation == "auto" else implementation
     if name not in SOLVERS:
         raise InputError(f"expected an implementation among {['auto', *SOLVERS]}, got {implementation!r}")

@@ -16,12 +16,14 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
+from flowtracer.attention.values import LayerValues
 from flowtracer.errors import CaptureError, InputError
 from flowtracer.model.forward import accepted, device_of, evaluating
 from flowtracer.shapes import Int
@@ -30,7 +32,7 @@ Heads = Mapping[int, Sequence[int]]
 """Chosen heads of each chosen layer."""
 
 
-class _LastLayerReached(Exception):
+class LastLayerReached(Exception):
     """Unwinds a forward that has given all that was wanted."""
 
 
@@ -42,7 +44,12 @@ _REGISTRY_LOCK = threading.RLock()
 
 @contextlib.contextmanager
 def record_attention(
-    model: Any, layers: Sequence[int] | None, *, stop_early: bool = False, observer: Observer | None = None
+    model: Any,
+    layers: Sequence[int] | None,
+    *,
+    stop_early: bool = False,
+    observer: Observer | None = None,
+    values: bool = False,
 ) -> Iterator[dict[int, LayerAttention]]:
     """Record what the chosen layers attend with, in every forward of `model` inside the block.
 
@@ -51,6 +58,7 @@ def record_attention(
         layers: Indices of decoder layers; None for all.
         stop_early: End the forward, and silently leave the block, once the last chosen layer has been read.
         observer: Sees every recorded layer's output too.
+        values: Record the layers' values as well.
 
     Yields:
         The recorded layers by index, filled while the model runs. Steps of generation with a cache are not recorded.
@@ -68,15 +76,18 @@ def record_attention(
         if not wanted or not query.shape[2] == key.shape[2] > 1:
             return original(module, query, key, *rest, **kwargs)
         value, mask = rest
-        attention = recorded[layer] = layer_attention(model, module, query, key, mask, kwargs)
+        attention = layer_attention(model, module, query, key, mask, kwargs)
+        if values:
+            attention = replace(attention, values=LayerValues(value_BKTD=value.detach()))
+        recorded[layer] = attention
         if stop_early and layer == last:
-            raise _LastLayerReached
+            raise LastLayerReached
         output = original(module, query, key, value, mask, **kwargs)
         if observer is not None:
             observer(attention, value.detach(), output[0].detach())
         return output
 
-    with intercept_attention(model, call), contextlib.suppress(_LastLayerReached):
+    with intercept_attention(model, call), contextlib.suppress(LastLayerReached):
         yield recorded
 
 
@@ -88,7 +99,8 @@ def intercept_attention(model: Any, call: Callable[..., Any]) -> Iterator[None]:
     """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ours = {id(module) for module in model.modules()}
+    # A vision tower attends through the same interface, and may count layers too; it is no part of the decoder.
+    ours = {id(module) for module in model.get_decoder().modules()}
     backend = _attention_backend(model)
 
     def wrapper(
@@ -148,20 +160,28 @@ class AttentionReader:
         attention_mask_BT: Tensor | None = None,
         position_ids_BT: Tensor | None = None,
         *,
+        images: Mapping[str, Tensor] | None = None,
         stop_early: bool = True,
     ) -> list[LayerAttention]:
         """Run the model up to the last chosen layer and return what the chosen layers attend with.
 
-        `stop_early=False` runs the whole trunk: a sharded model must not leave a forward half done.
+        `images` is what else the forward takes: what a processor made of images. `stop_early=False` runs the whole
+        trunk: a sharded model must not leave a forward half done.
+
+        Raises:
+            CaptureError: The tokens of an image attend to later ones.
         """
         inputs = {
+            **(images or {}),
             "input_ids": input_ids_BT,
             "attention_mask": attention_mask_BT,
             "position_ids": position_ids_BT,
         }
         given = {name: value for name, value in inputs.items() if value is not None}
         with record_attention(self._model, self.layers, stop_early=stop_early) as recorded:
-            _run(self._model, given)
+            run_model(self._model, given)
+        if images:
+            refuse_looking_ahead(list(recorded.values()))
         return self.choose(recorded)
 
     def choose(self, recorded: Mapping[int, LayerAttention]) -> list[LayerAttention]:
@@ -175,6 +195,22 @@ class AttentionReader:
         if self.heads is None:
             return [recorded[layer] for layer in self.layers]
         return [recorded[layer].with_heads(self.heads[layer]) for layer in self.layers]
+
+
+def refuse_looking_ahead(layers: Sequence[LayerAttention]) -> None:
+    """Raise where the tokens of an image attend to later ones, as no token of text does in the same model.
+
+    Raises:
+        CaptureError: Flow needs a graph that runs one way.
+    """
+    masks = {id(layer.mask): layer for layer in layers}  # most layers share one
+    ahead = next((layer for layer in masks.values() if layer.looks_ahead()), None)
+    if ahead is not None:
+        raise CaptureError(
+            f"expected causal attention, got layer {ahead.layer} where tokens of an image attend to later ones, as in "
+            "Gemma 3: flow and attention can be read only where every token sees earlier ones alone; use a credit that "
+            "reads neither (entropy, gradient, visual), or a model whose image tokens attend one way"
+        )
 
 
 def middle_third(layers: Sequence[int]) -> tuple[int, ...]:
@@ -194,7 +230,7 @@ def attention_layers(model: Any, *, probe_tokens: int = 16) -> list[int]:
     vocabulary = model.get_input_embeddings().num_embeddings
     ids = torch.arange(probe_tokens, device=device_of(model))[None] % vocabulary
     with record_attention(model, None, observer=check):
-        _run(model, {"input_ids": ids})
+        run_model(model, {"input_ids": ids})
     if not found:
         raise CaptureError(
             f"expected {type(model).__name__} to attend through transformers' attention interface, got no call: models "
@@ -230,7 +266,7 @@ def _prove(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -
         )
 
 
-def _run(model: Any, inputs: Mapping[str, Tensor]) -> None:
+def run_model(model: Any, inputs: Mapping[str, Tensor]) -> None:
     """One forward without gradients, dropout, cache or more of the LM head than one position."""
     with evaluating(model), torch.no_grad():
         model(**inputs, **accepted(model.forward, {"use_cache": False, "logits_to_keep": 1}))

@@ -37,9 +37,28 @@ def cache_argument(model: Any) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
+def windowed(model: Any) -> bool:
+    """Whether some layer sees but a window of the latest tokens, or keeps a state instead of keys and values."""
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return kinds != {"full_attention"} or bool(getattr(config, "sliding_window", None))
+
+
 def context_length(model: Any) -> int | None:
     """The most tokens that the model has positions for; None where it does not say."""
     return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
+def backbone_of(model: Any) -> Any:
+    """All of a model but its head: of one that takes images the towers too, which its decoder is without."""
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter wraps it
+    return whole.base_model
+
+
+def image_token_of(model: Any) -> int | None:
+    """The token that stands in a prompt for each part of an image; None of a model of text alone."""
+    names = ("image_token_id", "image_token_index")
+    return next((token for name in names if (token := getattr(model.config, name, None)) is not None), None)
 
 
 def device_of(model: Any) -> torch.device:

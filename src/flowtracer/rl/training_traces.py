@@ -34,6 +34,7 @@ from torch import Tensor
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.credit import token_factors
 from flowtracer.errors import TraceError
+from flowtracer.model.capture import AttentionReader
 from flowtracer.model.forward import evaluating
 from flowtracer.shapes import Bool, Float, Int
 from flowtracer.signals.generated import GENERATION_BYTES, GenerationReader
@@ -94,7 +95,10 @@ class TraceKeeper:
         self._every = every
         self._max_new_tokens = max_new_tokens
         self._last: int | None = None
-        self._generation = GenerationReader(tracer.model, [tracer.reader], generation_bytes)
+        # Generation shows what the model attends with, and nothing that another capacity asks for.
+        self._attention = tracer.reader if isinstance(tracer.reader, AttentionReader) else None
+        readers = [] if self._attention is None else [self._attention]
+        self._generation = GenerationReader(tracer.model, readers, generation_bytes)
         self.own_forward = 0.0
         """Share of the latest step's traces that took a forward of their own."""
 
@@ -190,13 +194,13 @@ class TraceKeeper:
         self, rollout: Rollout, sampled: Sampled, row: int, attention: Mapping[int, LayerAttention] | None
     ) -> list[LayerAttention] | None:
         """What the model attended with over one of the answers, as far as a trace needs it."""
-        if attention is None:
+        if attention is None or self._attention is None:
             return None
         try:
             needed = self._tracer.needed_tokens(rollout)
         except TraceError:  # named when it is traced
             return None
-        layers = self._tracer.reader.choose(attention)
+        layers = self._attention.choose(attention)
         stop = needed - int(sampled.prompt_mask_BP[row].sum())
         if sampled.prompt_ids_BP.shape[1] + stop > layers[0].query_BHTD.shape[2]:
             return None

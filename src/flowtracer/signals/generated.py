@@ -205,7 +205,7 @@ class GenerationReader:
 def fill(waiting: Sequence[Pending], attention: Mapping[int, LayerAttention], *, rows_at_once: int) -> None:
     """Score the sequences that wait, a few at a time, where every token that they need was taken in."""
     for pending in waiting:
-        layers = pending.reader.choose(attention)
+        layers = pending.choose(attention)
         missing = pending.missing
         enough = pending.sampled.prompt_ids_BP.shape[1] + pending.ends_B[missing] <= layers[0].query_BHTD.shape[2]
         for numbers in missing[enough].split(rows_at_once):

@@ -4,7 +4,8 @@
    sequences at a time, from whichever forward has read them, and keeps only their scores.
 2. `ride` listens to the forwards of a trainer. At the last layer that anybody wants, the sequences of that forward are
    scored, and its queries and keys are let go of: no more than one forward's are ever held.
-3. `run_forwards` reads what is still missing, by forwards that end in the last layer that is wanted.
+3. `run_forwards` reads what is still missing, by forwards that end in the last layer that is wanted. Signals that ask
+   for values beside attention always come to it: other passes are listened to for queries and keys alone.
 
 `rides_truly` says whether a trainer's forwards may be listened to: whether the model attends in them as it does in our
 own. Dropout does not, nor do positions that count padding, where a model sees more of them than their differences.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,9 @@ from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.credit.signals import Readings
-from flowtracer.model.capture import AttentionReader, record_attention
+from flowtracer.errors import InputError
+from flowtracer.model.capture import AttentionReader, record_attention, refuse_looking_ahead
+from flowtracer.model.contributions import ContributionReader
 from flowtracer.shapes import Int
 from flowtracer.signals.sampled import Few, Sampled
 
@@ -37,11 +40,28 @@ class Pending(ABC):
         ends_B: How many columns of each response are needed; of those with none, no attention is.
     """
 
-    def __init__(self, reader: AttentionReader, sampled: Sampled, ends_B: Int[Tensor, " B"]) -> None:
+    def __init__(
+        self, reader: AttentionReader | ContributionReader, sampled: Sampled, ends_B: Int[Tensor, " B"]
+    ) -> None:
         self.reader = reader
         self.sampled = sampled
         self.ends_B = ends_B
         self.awaited_B = ends_B > 0
+
+    @property
+    def rides(self) -> bool:
+        """Whether attention is all that it waits for, so that a pass of somebody else can give it."""
+        return isinstance(self.reader, AttentionReader)
+
+    def choose(self, recorded: Mapping[int, LayerAttention]) -> list[LayerAttention]:
+        """Its layers out of such a pass.
+
+        Raises:
+            InputError: It waits for more than attention.
+        """
+        if not isinstance(self.reader, AttentionReader):
+            raise InputError("expected a signal of attention alone, got one that takes a forward of its own")
+        return self.reader.choose(recorded)
 
     @property
     def missing(self) -> Int[Tensor, " N"]:
@@ -111,7 +131,7 @@ def ride(model: Any, waiting: Sequence[Pending]) -> Iterator[None]:
         # The trainer's mixed precision is not for what is recomputed here.
         with torch.no_grad(), torch.autocast(value_BKTD.device.type, enabled=False):
             for pending in waiting:
-                _score_part(pending, pending.reader.choose(recorded), first)
+                _score_part(pending, pending.choose(recorded), first)
         first += len(attention.query_BHTD)
         recorded.clear()
 
@@ -130,6 +150,8 @@ def _score_part(pending: Pending, layers: Sequence[LayerAttention], first: int) 
     if not len(numbers):
         return
     few = pending.few(numbers)
+    if few.images is not None:
+        refuse_looking_ahead(layers)
     pending.take(few, few.part(layers, first))
 
 
@@ -145,7 +167,9 @@ def rides_truly(model: Any, reader: AttentionReader) -> bool:
     embeddings = model.get_input_embeddings()
     ids_1T = torch.arange(8, device=embeddings.weight.device)[None] % embeddings.num_embeddings
     mask_1T = (torch.arange(8, device=ids_1T.device) >= 3).long()[None]
-    few = Few(numbers=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, first=3, cut=0)
+    few = Few(
+        numbers=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, content_BT=ids_1T, first=3, cut=0
+    )
     own = few.attend(reader, stop_early=False)
     devices = [ids_1T.device] if ids_1T.device.type == "cuda" else []
     with torch.random.fork_rng(devices), record_attention(model, reader.layers) as recorded, torch.no_grad():

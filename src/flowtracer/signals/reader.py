@@ -18,17 +18,23 @@ from typing import Any
 
 from flowtracer.credit import Credit, needs_of, reads_of
 from flowtracer.credit.signals import (
+    OF_IMAGES,
     AnswerSignals,
+    BlackenedSignals,
     GainSignals,
     GoldSignals,
     GradientSignals,
     LogitSignals,
+    NoisySignals,
     OutputSignals,
     PerturbationSignals,
     Readings,
+    VisualSignals,
 )
 from flowtracer.errors import InputError
 from flowtracer.model.capture import AttentionReader
+from flowtracer.model.contributions import ContributionReader, layer_reader
+from flowtracer.model.forward import image_token_of
 from flowtracer.model.logits import LogitReader
 from flowtracer.signals.answers import locate_answers
 from flowtracer.signals.generated import GENERATION_BYTES, Generated, GenerationReader, fill
@@ -39,11 +45,12 @@ from flowtracer.signals.logits import output_gradients, token_logits
 from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
 from flowtracer.signals.throughput import PendingFlow
+from flowtracer.signals.visual import blackened, noisy, read_changed, read_divergence, shown_in
 
 _OF_ANSWER = frozenset({"answer", "flow", "gradient", "perturbation"})
 _OF_ATTENTION = frozenset({"flow", "attention", "heads"})
 _OF_LOGITS = frozenset({"logits", "gain"})
-_OF_PASSES = frozenset({"output", "gradient", "perturbation", "gain", "gold"})
+_OF_PASSES = frozenset({"output", "gradient", "perturbation", "gain", "gold"}) | OF_IMAGES
 """Needs that no pass over the sampled sequences alone can meet."""
 _UNEVEN = frozenset({"gradient", "perturbation", "gold"})
 """Needs whose number of forwards depends on the responses, or that run a backward pass of their own."""
@@ -55,11 +62,31 @@ def refuse_sharded(credit: Credit) -> None:
     Raises:
         InputError: Processes would wait for each other for ever.
     """
-    uneven = sorted(needs_of(credit) & _UNEVEN)
+    reads = reads_of(credit)
+    if "flow" in reads.needs and reads.capacity != "attention":
+        raise InputError(
+            f"expected a model that every process holds whole, got one sharded by FSDP or ZeRO: capacity "
+            f"{reads.capacity!r} reads output projections, of which each process has a part; use capacity 'attention'"
+        )
+    uneven = sorted(reads.needs & _UNEVEN)
     if uneven:
         raise InputError(
             f"expected a model that every process holds whole, got one sharded by FSDP or ZeRO: {', '.join(uneven)} "
             "takes another number of passes in each process; use DDP, or another credit"
+        )
+
+
+def refuse_blind(credit: Credit, model: Any) -> None:
+    """Raise where a strategy compares images and the model takes none.
+
+    Raises:
+        InputError: A model of text alone.
+    """
+    visual = sorted(needs_of(credit) & OF_IMAGES)
+    if visual and image_token_of(model) is None:
+        raise InputError(
+            f"expected a model of text and images, got {type(model).__name__}: {', '.join(visual)} is what images do "
+            "to a response; use another credit"
         )
 
 
@@ -87,9 +114,11 @@ class SignalReader:
         every_rank_alike: Run the same number of whole forwards whatever was sampled, for a sharded model.
         template_options: What the trainer hands to the chat template.
         generation_bytes: Queries and keys that may be kept of one generation.
+        black: What the model's processor makes of a black pixel, by channel; where images are blackened.
 
     Raises:
-        InputError: A need that does not exist, or one that cannot be met on a sharded model.
+        InputError: A need that does not exist, or one that cannot be met on a sharded model, on one of text alone, or
+            without knowing what is black.
     """
 
     def __init__(
@@ -103,9 +132,14 @@ class SignalReader:
         every_rank_alike: bool = False,
         template_options: Mapping[str, Any] | None = None,
         generation_bytes: int = GENERATION_BYTES,
+        black: Sequence[float] | None = None,
     ) -> None:
         if every_rank_alike:
             refuse_sharded(credit)
+        refuse_blind(credit, model)
+        if "blackened" in needs_of(credit) and black is None:
+            raise InputError("expected what black is to the model, got nothing: give its image processor's (black_of)")
+        self._black = black
         self._reads = reads_of(credit)
         self.needs = needs_of(credit)
         self._model = model
@@ -123,6 +157,14 @@ class SignalReader:
         return AttentionReader(self._model, self._reads.layers)
 
     @cached_property
+    def _flow(self) -> AttentionReader | ContributionReader:
+        """The reader of flow: that of attention, unless its capacity or graph is another."""
+        capacity, graph = self._reads.capacity, self._reads.graph
+        if (capacity, graph) == ("attention", "tokens"):
+            return self._middle
+        return layer_reader(self._model, self._reads.layers, capacity=capacity, graph=graph)
+
+    @cached_property
     def _spread(self) -> AttentionReader:
         return spread_reader(self._model, self._reads.layers)
 
@@ -132,8 +174,10 @@ class SignalReader:
 
     @cached_property
     def _readers(self) -> list[AttentionReader]:
-        """Readers of all attention that is needed."""
-        readers = [self._middle] if self.needs & {"flow", "attention"} else []
+        """Readers of all attention that other passes may give."""
+        readers = [self._middle] if "attention" in self.needs else []
+        if "flow" in self.needs and isinstance(self._flow, AttentionReader) and self._flow not in readers:
+            readers.append(self._flow)
         return [*readers, self._spread] if "heads" in self.needs else readers
 
     @cached_property
@@ -164,7 +208,7 @@ class SignalReader:
         if self.needs & _OF_ATTENTION and self._rides_truly:
             ridden.answers = self._locate(sampled)
             ridden.waiting = self._waiting(sampled, ridden.answers and ridden.answers[0])
-        with ride(self._model, ridden.waiting):
+        with ride(self._model, [pending for pending in ridden.waiting if pending.rides]):
             yield ridden
 
     @contextlib.contextmanager
@@ -204,13 +248,14 @@ class SignalReader:
         if generated is not None and not ridden.waiting:
             attention = self._generation.attention(sampled, generated)
             if attention is not None:
-                fill(waiting, attention, rows_at_once=self._size)
+                fill([pending for pending in waiting if pending.rides], attention, rows_at_once=self._size)
         self.lost = self._generation.lost if waiting and not ridden.waiting else None
         missing = [p for p in waiting if len(p.missing) or (self._alike and not ridden.waiting)]
         ran = run_forwards(missing, rows_per_forward=self._size, every_rank_alike=self._alike)
         self.own_forward = max(self.own_forward, ran / len(sampled))
         for pending in waiting:
             readings = pending.add_to(readings)
+        readings = self._of_images(readings, sampled, seeds_B)
         if answer is not None and readings.flow is not None:
             misses["no_flow"] = int(answer.answer_BR.any(-1).sum() - readings.flow.traced_B.sum())
         return self._of_logits(readings, sampled, ridden.logits), +misses
@@ -222,7 +267,7 @@ class SignalReader:
         """What attention is needed for."""
         waiting: list[Pending] = []
         if "flow" in self.needs and answer is not None:
-            waiting.append(PendingFlow(self._middle, sampled, answer.answer_BR, at=self._reads.at))
+            waiting.append(PendingFlow(self._flow, sampled, answer.answer_BR, self._reads))
         if "attention" in self.needs:
             waiting.append(PendingAttention(self._middle, sampled))
         if "heads" in self.needs:
@@ -243,6 +288,22 @@ class SignalReader:
                 self._logits, sampled, answer.answer_BR, answer.reasoning_BR, seeds_B, rows_per_forward=self._size
             )
             readings = replace(readings, perturbation=PerturbationSignals(influence_BR=influence_BR))
+        return readings
+
+    def _of_images(self, readings: Readings, sampled: Sampled, seeds_B: tuple[int, ...]) -> Readings:
+        options: dict[str, Any] = {"temperature": self._temperature, "rows_per_forward": self._size}
+        token = image_token_of(self._model)
+        if "visual" in self.needs and token is not None:
+            divergence_BR = read_divergence(self._logits, sampled, token, **options)
+            visual = VisualSignals(divergence_BR=divergence_BR, shown_B=shown_in(sampled))
+            readings = replace(readings, visual=visual)
+        if "blackened" in self.needs and self._black is not None:
+            log_prob_BR = read_changed(self._logits, sampled, blackened(self._black), seeds_B, **options)
+            black = BlackenedSignals(blackened_log_prob_BR=log_prob_BR, shown_B=shown_in(sampled))
+            readings = replace(readings, blackened=black)
+        if "noisy" in self.needs:
+            log_prob_BR = read_changed(self._logits, sampled, noisy, seeds_B, **options)
+            readings = replace(readings, noisy=NoisySignals(noisy_log_prob_BR=log_prob_BR, shown_B=shown_in(sampled)))
         return readings
 
     def _of_logits(self, readings: Readings, sampled: Sampled, logits: LogitSignals | None) -> Readings:

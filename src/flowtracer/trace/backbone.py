@@ -81,6 +81,8 @@ class Path:
     """Probability of this very walk."""
     exact: bool
     """Whether no path outside the edges that were kept can be more probable."""
+    layers: tuple[int, ...] = ()
+    """Over layers, the decoder layer of each step from token to token; over tokens none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,10 +25,12 @@ from flowtracer.text.span import Span
 from flowtracer.trace import backbone
 from flowtracer.trace.backbone import Backbone, Edges, Hub, TokenGraph
 from flowtracer.trace.backbone import Path as TokenPath
+from flowtracer.trace.layered import LayerGraph
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them.
-3 added the digest, and the flow between steps as a list; older files are read unchecked, with its whole matrix."""
+3 added the digest, and the flow between steps as a list; older files are read unchecked, with its whole matrix.
+4 added the capacity and the graph; older files are of attention over tokens."""
 
 _LABEL_LENGTH = 20
 
@@ -148,6 +150,14 @@ class Trace:
     """Decoder layers that attention was averaged over."""
     model: str
     at: str = "token"
+    capacity: str = "attention"
+    """What an edge is: "attention", "value", "gradient" or "alti"."""
+    graph: str = "tokens"
+    """Layers summed into one graph on "tokens", or a node for each token at each layer, "layered"."""
+    ends: str = "question"
+    """Where backward walks end: in the "question", or over layers "anywhere"."""
+    layer_graph: LayerGraph | None = None
+    """Over layers: flow between nodes, of which backbone and paths are read; over tokens None."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the rollout brought along: id, reward and the like; JSON values."""
     trained: TrainedOn | None = None
@@ -204,14 +214,20 @@ class Trace:
 
         Its own `.share` says what was reached: less than asked for only where the trace kept fewer edges than it takes.
         """
+        if self.layer_graph is not None:
+            return self.layer_graph.backbone(share, self.sink.mask(len(self)))
         return backbone.backbone(self._graph(), share)
 
     def paths(self, k: int = 5) -> list[TokenPath]:
         """The `k` most probable walks from question to answer, each with its share of the flow."""
+        if self.layer_graph is not None:
+            return self.layer_graph.paths(k, self.sink.mask(len(self)))
         return backbone.best_paths(self._graph(), k)
 
     def share_through(self, tokens: list[int]) -> float:
         """Probability that a walk from question to answer passes any of `tokens`; a lower bound if edges were cut."""
+        if self.layer_graph is not None:
+            return self.layer_graph.share_through(tokens, self.sink.mask(len(self)))
         return backbone.share_through(self._graph(), tokens)
 
     def steps(self) -> list[Step]:
@@ -257,11 +273,15 @@ class Trace:
         """Largest violation of conservation, 0 in exact arithmetic.
 
         A unit must leave the source, a unit must arrive at the answer, and where all edges were kept, what enters a
-        token must equal what leaves it.
+        token must equal what leaves it. Over layers, each layer must carry a unit.
         """
-        errors = [abs(self.source.sum() - 1), abs(self.flow[self.sink.start : self.sink.stop].sum() - 1)]
+        errors = [abs(self.source.sum() - 1)]
+        inside = ~self.sink.mask(len(self))
+        if self.layer_graph is None:
+            errors.append(abs(self.flow[self.sink.start : self.sink.stop].sum() - 1))
+        else:
+            errors += [np.abs(self.layer_graph.flow.sum(1) - 1).max(), self.layer_graph.flow[-1, inside].max(initial=0)]
         if self.edges.complete:
-            inside = ~self.sink.mask(len(self))
             arriving = np.bincount(self.edges.target, self.edges.flow, len(self)) + self.source
             leaving = np.bincount(self.edges.source, self.edges.flow, len(self))
             errors.append(np.abs(arriving - self.flow).max(initial=0))
@@ -391,6 +411,15 @@ def _built(header: dict[str, Any], arrays: dict[str, Any]) -> Trace:
     if "head_flow" not in arrays:
         arrays |= no_heads(len(edges), len(layers))
     effects = {int(token): effect for token, effect in header.pop("effects", {}).items()}
+    if "node_flow" in arrays:
+        header["layer_graph"] = LayerGraph(
+            edges=Edges(
+                **{name: arrays.pop(f"node_edge_{name}") for name in ("source", "target", "flow")},
+                complete=header.pop("node_edges_complete"),
+            ),
+            flow=arrays.pop("node_flow"),
+            layers=layers,
+        )
     trained = header.pop("trained", None)
     if trained is not None:
         trained = TrainedOn(**trained, **{name: arrays.pop(f"trained_{name}") for name in _TRAINED})
@@ -446,6 +475,7 @@ def _listed(flow_SS: Float[ndarray, "S S"]) -> dict[str, np.ndarray]:
 _SPANS = ("question", "response", "answer", "sink")
 _EDGES = ("edge", "step_edge")
 _TRAINED = ("factor", "token_advantage")
+_GRAPH = ("capacity", "graph", "ends")
 _SHA256 = "file_sha256"
 _FIRST_SIGNED = 3
 _LONGEST_HEADER = 100_000_000  # of safetensors
@@ -468,9 +498,11 @@ def _digest(content: bytes) -> str:
 
 
 def _header(trace: Trace) -> dict[str, Any]:
-    names = ("schema_version", "text", "answer_text", "answer_rule", "layers", "model", "at")
+    names = ("schema_version", "text", "answer_text", "answer_rule", "layers", "model", "at", *_GRAPH)
+    over_layers = {} if trace.layer_graph is None else {"node_edges_complete": trace.layer_graph.edges.complete}
     return {
         **{name: getattr(trace, name) for name in names},
+        **over_layers,
         **{name: dataclasses.asdict(getattr(trace, name)) for name in _SPANS},
         **{f"{kind}s_complete": getattr(trace, f"{kind}s").complete for kind in _EDGES},
         "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
@@ -482,7 +514,12 @@ def _header(trace: Trace) -> dict[str, Any]:
 def _arrays(trace: Trace) -> dict[str, np.ndarray]:
     names = ("token_ids", "offsets", "reach", "flow", "source", "fan_in", "fan_out", "step_within")
     by_head = ("edge_heads", "edge_head_shares", "head_flow")
+    over_layers = {}
+    if (nodes := trace.layer_graph) is not None:
+        over_layers = {f"node_edge_{name}": getattr(nodes.edges, name) for name in ("source", "target", "flow")}
+        over_layers["node_flow"] = nodes.flow
     return {
+        **over_layers,
         **{name: getattr(trace, name) for name in (*names, *by_head)},
         "steps": np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2),
         **{

@@ -31,7 +31,7 @@ class Estimate:
     """Tokens of the longest."""
     seconds: float
     streamed: int
-    """Rollouts whose matrix exceeds the memory budget by itself."""
+    """Rollouts whose matrix, or matrices of layers, exceed the memory budget by themselves."""
 
 
 def estimate(tracer: Tracer, rollouts: Sequence[Rollout]) -> Estimate:
@@ -43,13 +43,14 @@ def estimate(tracer: Tracer, rollouts: Sequence[Rollout]) -> Estimate:
         except TraceError:  # counted and named when it is its turn
             continue
     lengths = sorted(length for length, _ in needed)
+    matrices = len(tracer.reader.layers) if tracer.graph == "layered" else 1
     linear, square = _cost(tracer, sorted(needed, key=lambda pair: pair[0]))
     return Estimate(
         rollouts=len(lengths),
         tokens=sum(lengths),
         longest=max(lengths, default=0),
         seconds=sum((linear * length + square * length**2 for length in lengths), start=0.0),
-        streamed=sum(matrix_bytes(1, length) > tracer.memory_budget for length in lengths),
+        streamed=sum(matrices * matrix_bytes(1, length) > tracer.memory_budget for length in lengths),
     )
 
 

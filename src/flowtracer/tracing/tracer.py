@@ -2,8 +2,8 @@
 
 1. Encode prompt and response, and locate question, answer and steps among their tokens (`encoded.py`).
 2. Run the model on the tokens up to the answer's last, and only up to the last chosen layer.
-3. Average attention over heads and layers a panel at a time, solve for reach and flow, and read off the edges and the
-   heads that carry them.
+3. Average attention, or another capacity, over heads and layers a panel at a time, or layer by layer; solve for reach
+   and flow, and read off the edges and the heads that carry them.
 
 Rollouts of similar length run together, padded on the right or packed into one row; the numbers are those of each one
 alone. A rollout that cannot be traced becomes a `Skipped` with a named reason and never stops a batch.
@@ -18,17 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowtracer.attention.capacity import CAPACITIES, GRAPHS, CapacityPanels, LayeredPanels
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.attention.panels import AttentionPanels
 from flowtracer.attention.shared_prefix import attention_panels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import EdgeSummary, HeadSummary, PanelSource, Solution, summarise_edges, summarise_heads
 from flowtracer.flow.edges import MAX_EDGES
+from flowtracer.flow.layer_panels import layers_within_budget
+from flowtracer.flow.layered import ENDS, LayeredSolution, solve_layered
+from flowtracer.flow.layered_edges import summarise_layered_edges
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
+from flowtracer.model.contributions import PredictedTokens, layer_reader
 from flowtracer.model.forward import context_length
 from flowtracer.model.load import load_model, model_name
-from flowtracer.shapes import ndarray
+from flowtracer.shapes import Int, ndarray
 from flowtracer.text.encoding import Messages
 from flowtracer.text.span import Span
 from flowtracer.trace.trace import Rollout, Skipped, Trace, no_heads
@@ -41,20 +46,25 @@ class Tracer:
     Args:
         model: A causal transformers model.
         tokenizer: Its tokenizer.
-        layers: Decoder layers whose attention is averaged; None for the middle third, the paper's choice.
+        layers: Decoder layers whose attention is averaged; None for the middle third, the paper's choice. Over layers
+            those that walks go through; None for all that attend.
         heads: Heads of those layers, one list for all or one per layer; None for all.
         at: Where the flow ends: "token" for the answer's tokens, as in the paper, or "prediction" for the positions
-            one before, whose hidden states predict them.
+            one before, whose hidden states predict them; None for "token" over tokens, "prediction" over layers.
         question: Where the flow starts: the whole "prompt", as in the paper, or the last "user" message alone.
+        capacity: What an edge is: "attention", as in the paper, "value", "gradient" or "alti"; docs/method.md.
+        graph: Layers summed into one graph on "tokens", as in the paper, or "layered", a node for each token at each
+            layer, which a walk passes in order.
+        ends: Over layers, where backward walks end: "anywhere", or in the "question", as over tokens.
         max_edges: Largest edges that a trace keeps.
         heads_per_edge: For how many heads a trace says what they give to each kept edge; 0 to look at no head, which
-            saves one pass over the attention.
-        memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout. A batch whose matrix
-            is larger is *streamed*: every pass computes its panels again, which takes up to twice as long, and
-            nothing of size T^2 is kept; docs/benchmarks.md has both.
+            saves one pass over the attention. Heads are told apart for attention over tokens alone.
+        memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout, and as much for each
+            layer over layers. A batch whose matrix is larger is *streamed*: every pass computes its panels again, which
+            takes up to twice as long, and nothing of size T^2 is kept; docs/benchmarks.md has both.
 
     Raises:
-        CaptureError: The model's attention cannot be read.
+        CaptureError: The model's attention, or what the capacity asks for beside it, cannot be read.
         InputError: An option that does not exist.
     """
 
@@ -65,23 +75,33 @@ class Tracer:
         layers: Sequence[int] | None = None,
         heads: Sequence[int] | Heads | None = None,
         *,
-        at: str = "token",
+        at: str | None = None,
         question: str = "prompt",
+        capacity: str = "attention",
+        graph: str = "tokens",
+        ends: str = "anywhere",
         max_edges: int = MAX_EDGES,
         heads_per_edge: int = 3,
         memory_budget: int = DENSE_BYTES,
     ) -> None:
+        at = at or ("prediction" if graph == "layered" else "token")
         for name, value, choices in (
             ("at", at, ("token", "prediction")),
             ("question", question, ("prompt", "user")),
+            ("capacity", capacity, tuple(CAPACITIES)),
+            ("graph", graph, GRAPHS),
+            ("ends", ends, ENDS),
         ):
             if value not in choices:
                 raise InputError(f"expected {name} among {choices}, got {value!r}")
-        self.reader = AttentionReader(model, layers, heads)
+        self.reader = layer_reader(model, layers, heads, capacity=capacity, graph=graph)
         self.model = model
         self.tokenizer = tokenizer
         self.at = at
         self.question = question
+        self.capacity = capacity
+        self.graph = graph
+        self.ends = ends if graph == "layered" else "question"
         self.max_edges = max_edges
         self.heads_per_edge = heads_per_edge
         self.memory_budget = memory_budget
@@ -148,6 +168,11 @@ class Tracer:
         Raises:
             InputError: The pass ended before the last token that the flow ends in; see `needed_tokens`.
         """
+        if not isinstance(self.reader, AttentionReader):
+            raise InputError(
+                f"expected a tracer that needs attention alone, got capacity={self.capacity!r} over {self.graph}, "
+                "which needs values as well; use trace()"
+            )
         item = self._encode_or_skip(rollout)
         if isinstance(item, Skipped):
             return item
@@ -155,7 +180,7 @@ class Tracer:
         if given < item.needed:
             raise InputError(f"expected attention of at least {item.needed} tokens, got {given}; use trace()")
         own = [layer.segment(0, 0, item.needed) for layer in layers]
-        return self._solve(own, AttentionPanels(own), [item])[0]
+        return self._solve(own, [item])[0]
 
     def needed_tokens(self, rollout: Rollout) -> int:
         """Tokens up to the last that the flow ends in: those that a trace runs the model over.
@@ -185,16 +210,15 @@ class Tracer:
         device = self.model.device
         # Without padding no mask is needed, and the backend's fastest path is open.
         mask_BT = None if bool(valid_BT.all()) else valid_BT.long().to(device)
-        layers = self.reader.read(ids_BT.to(device), mask_BT)
-        return self._solve(layers, attention_panels(layers, ids_BT, valid_BT), batch)
+        layers = self._read(ids_BT.to(device), batch, mask_BT=mask_BT)
+        return self._solve(layers, batch, (ids_BT, valid_BT))
 
     def _trace_packed(self, batch: list[Encoded]) -> list[Trace | Skipped]:
         device = self.model.device
         ids_T = np.concatenate([item.text.token_ids[: item.needed] for item in batch])
         positions_T = np.concatenate([np.arange(item.needed) for item in batch])
-        layers = self.reader.read(
-            torch.from_numpy(ids_T)[None].to(device),
-            position_ids_BT=torch.from_numpy(positions_T)[None].to(device),
+        layers = self._read(
+            torch.from_numpy(ids_T)[None].to(device), batch, positions_BT=torch.from_numpy(positions_T)[None].to(device)
         )
         second = batch[0].needed
         # A single row is not worth the statistics of all others, which the kernels would begin with.
@@ -209,24 +233,55 @@ class Tracer:
         for item in batch:
             stop = start + item.needed
             own = [layer.segment(0, start, stop) for layer in layers]
-            results += self._solve(own, AttentionPanels(own), [item])
+            results += self._solve(own, [item])
             start = stop
         return results
 
+    def _read(
+        self,
+        ids_BT: Int[Tensor, "B T"],
+        batch: list[Encoded],
+        *,
+        mask_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
+    ) -> list[LayerAttention]:
+        """What the layers attend with, and whatever else the capacity asks for."""
+        if isinstance(self.reader, AttentionReader):
+            return self.reader.read(ids_BT, mask_BT, positions_BT)
+        # Padded, a rollout has a row of its own; packed, they stand behind each other in one.
+        starts = np.arange(len(batch)) * ids_BT.shape[1]
+        if positions_BT is not None:
+            starts = np.cumsum([0, *(item.needed for item in batch[:-1])])
+        predicting_X = torch.zeros(ids_BT.numel(), dtype=torch.bool)
+        for item, start in zip(batch, starts.tolist(), strict=True):
+            predicting_X[start + item.answer.start - 1 : start + item.answer.stop - 1] = True
+        token_ids = [item.text.token_ids[item.answer.start : item.answer.stop] for item in batch]
+        predicted = PredictedTokens(
+            predicting_BT=predicting_X.view(ids_BT.shape), token_ids_N=torch.from_numpy(np.concatenate(token_ids))
+        )
+        return self.reader.read(ids_BT, mask_BT, positions_BT, predicted=predicted)
+
     def _solve(
-        self, layers: list[LayerAttention], attention: PanelSource, batch: list[Encoded]
+        self, layers: list[LayerAttention], batch: list[Encoded], tokens: tuple[Tensor, Tensor] | None = None
     ) -> list[Trace | Skipped]:
-        panels = within_budget(attention, self.memory_budget)
-        shape = (panels.batch, panels.length)
-        question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=panels.device)
-        spans = [item.step_spans() for item in batch]
+        """Traces of a batch; `tokens` are its ids and which of them are none of padding, where some may be shared."""
+        shape = (len(batch), layers[0].query_BHTD.shape[2])
+        question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=layers[0].query_BHTD.device)
         for row, item in enumerate(batch):
             question_BT[row, item.question.start : item.question.stop] = True
             answer_BT[row, item.sink.start : item.sink.stop] = True
+        if self.graph == "layered":
+            return self._solve_layered(layers, batch, question_BT, answer_BT)
+        if self.capacity != "attention":
+            attention: PanelSource = CapacityPanels([CAPACITIES[self.capacity](layer) for layer in layers])
+        else:
+            attention = AttentionPanels(layers) if tokens is None else attention_panels(layers, *tokens)
+        panels = within_budget(attention, self.memory_budget)
+        spans = [item.step_spans() for item in batch]
         solution = solve(panels, question_BT, answer_BT)
         summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps=spans)
         edges = [summary.edges for summary in summaries]
-        if self.heads_per_edge:
+        if self.heads_per_edge and self.capacity == "attention":
             # Maps of heads are what this pass reads, and torch's panels are small enough to hold them.
             maps = AttentionPanels(layers, implementation="torch")
             by_head = summarise_heads(maps, solution, edges, heads_per_edge=self.heads_per_edge)
@@ -237,20 +292,41 @@ class Tracer:
             self._result(item, spans[row], solution, row, summaries[row], heads[row]) for row, item in enumerate(batch)
         ]
 
+    def _solve_layered(
+        self, layers: list[LayerAttention], batch: list[Encoded], question_BT: Tensor, answer_BT: Tensor
+    ) -> list[Trace | Skipped]:
+        stack = LayeredPanels([CAPACITIES[self.capacity](layer) for layer in layers])
+        panels = layers_within_budget(stack, self.memory_budget)
+        spans = [item.step_spans() for item in batch]
+        solution = solve_layered(panels, question_BT, answer_BT, ends=self.ends)
+        numbers = [layer.layer for layer in layers]
+        found = summarise_layered_edges(panels, solution, layers=numbers, max_edges=self.max_edges, steps=spans)
+        return [
+            self._result(
+                item,
+                spans[row],
+                solution,
+                row,
+                summary,
+                {**no_heads(len(summary.edges), len(layers)), "layer_graph": graph.of_length(len(item.text.token_ids))},
+            )
+            for row, (item, (summary, graph)) in enumerate(zip(batch, found, strict=True))
+        ]
+
     def _result(
         self,
         item: Encoded,
         steps: list[Span],
-        solution: Solution,
+        solution: Solution | LayeredSolution,
         row: int,
         summary: EdgeSummary,
-        heads: dict[str, Any],
+        more: dict[str, Any],
     ) -> Trace | Skipped:
         if not bool(solution.finite_B[row]):
             message = "expected finite attention, got NaN or infinity; check the model's weights and its dtype"
             return Skipped(id=item.rollout.id, reason="non_finite_attention", message=message)
         if not bool(solution.connected_B[row]):
-            message = "expected a path of attention from the question to the answer, got none"
+            message = f"expected a path of {self.capacity} from the question to the answer, got none"
             return Skipped(id=item.rollout.id, reason="answer_out_of_reach", message=message)
 
         # Nothing flows through tokens and steps after the answer, and so they were not computed.
@@ -274,13 +350,16 @@ class Tracer:
             fan_in=whole(summary.fan_in),
             fan_out=whole(summary.fan_out),
             edges=summary.edges,
-            **heads,
+            **more,
             step_spans=tuple(steps),
             step_edges=summary.step_edges,
             step_within=summary.step_within,
             layers=self.reader.layers,
             model=model_name(self.model),
             at=self.at,
+            capacity=self.capacity,
+            graph=self.graph,
+            ends=self.ends,
             metadata={"id": item.rollout.id, **item.rollout.metadata},
         )
 

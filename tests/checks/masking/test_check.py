@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from flowtracer.checks.masking import MaskingCheck, MaskingFolder, summarise
+from flowtracer.checks.masking import MaskingCheck, MaskingFolder, TokenScorer, summarise
 from flowtracer.credit import Signals
 from flowtracer.errors import FormatError, InputError, TraceError
 from flowtracer.trace.trace import Rollout, Skipped
@@ -143,11 +143,12 @@ def test_strategies_that_read_the_same_share_its_forwards(reader):
     model, tokenizer = reader
 
     def forwards(*names):
-        check = MaskingCheck(model, tokenizer, by=names, shares=(0.2,), curves=False)
-        check.check(rollout(5))  # proofs of the capture run once
+        scorer = TokenScorer(model, tokenizer, names)
+        prompt, response = (tokenizer(text)["input_ids"] for text in (PROMPT, rollout(5).response))
+        scorer.scores(prompt, response, 0)  # proofs of the capture run once
         ran = []
         hook = model.model.layers[0].register_forward_pre_hook(lambda *_: ran.append(1))
-        scores = check._scores(check._prepare(rollout(5)), 0)
+        scores = scorer.scores(prompt, response, 0)
         hook.remove()
         assert list(scores) == list(names)
         return len(ran), scores

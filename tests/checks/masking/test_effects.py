@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flowtracer as ft
-from flowtracer.checks.masking import hidden_effects, with_hub_effects
+from flowtracer.checks.masking import hidden_effects, with_all_effects, with_hub_effects
 from masked_eager import FAMILIES, eager_logits
 from tiny import tiny_model, tiny_tokenizer
 
@@ -43,6 +43,16 @@ def test_a_trace_keeps_what_was_measured(tmp_path):
     assert loaded.effects == measured.effects
     np.testing.assert_array_equal(loaded.flow, trace.flow)
     assert dataclasses.replace(loaded, effects={}).to_dict() == trace.to_dict()
+
+
+def test_all_tokens_of_the_response_before_the_answer_are_measured():
+    model = tiny_model()
+    trace = ft.Tracer(model, tiny_tokenizer()).trace(PROMPT, RESPONSE)
+    measured = with_all_effects(model, trace, max_tokens=500)
+    tokens = list(range(trace.response.start, trace.answer.start))
+    assert list(measured.effects) == tokens
+    alone = [hidden_effects(model, trace, [token])[0] for token in tokens]
+    assert list(measured.effects.values()) == pytest.approx(alone, abs=1e-4)
 
 
 def test_a_model_that_gives_all_logits_is_measured_as_well(monkeypatch):

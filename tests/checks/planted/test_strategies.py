@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from flowtracer.checks.planted import faithfulness
+from flowtracer.checks.planted import faithfulness, strategies_by_name
 from flowtracer.checks.planted.cases import work_case
-from flowtracer.credit import CREDITS
+from flowtracer.credit import of_text
 from flowtracer.errors import InputError
 from flowtracer.model.load import load_model
 from flowtracer.tasks import Countdown, Planted
@@ -34,7 +34,7 @@ def rows_of(result):
 
 def test_every_strategy_is_judged(everything):
     rows = rows_of(everything)
-    assert {name for name, by, _ in rows if by == "credit"} == set(CREDITS)
+    assert {name for name, by, _ in rows if by == "credit"} == set(of_text())
     scored = {"attention", "attention_entropy", "correlation", "entropy", "flow", "global", "gradient", "grail"}
     scored |= {"local", "oar", "position", "random", "shuffled"}
     assert {name for name, by, _ in rows if by == "score"} <= scored
@@ -120,3 +120,9 @@ def test_mistakes_are_named(nano):
         faithfulness(*nano, TASK, problems, group=1)
     with pytest.raises(InputError, match="none right"):
         faithfulness(tiny_model(), tiny_tokenizer(), TASK, problems, strategies=["uniform"])
+
+
+def test_strategies_are_named_with_their_options():
+    found = strategies_by_name(["flow:capacity=alti:graph=layered", "grail", "grail:target=box"])
+    flow, grail, boxed = found.values()
+    assert (flow.capacity, flow.graph, grail.target, boxed.target) == ("alti", "layered", "answer", "box")

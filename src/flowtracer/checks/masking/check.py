@@ -16,18 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from flowtracer.checks.masking.answers import Asking
 from flowtracer.checks.masking.rerun import Rereader
+from flowtracer.checks.masking.scores import TokenScorer
 from flowtracer.checks.masking.variants import choose_variants
-from flowtracer.credit import Credit, Signals, make_credit, needs_of
-from flowtracer.credit.together import read_together
+from flowtracer.credit import Credit
 from flowtracer.errors import InputError, TraceError
 from flowtracer.model.forward import context_length
-from flowtracer.shapes import Float, ndarray
-from flowtracer.signals.reader import SignalReader
-from flowtracer.signals.sampled import Sampled
 from flowtracer.text.answer import Miss, locate_answer
 from flowtracer.text.encoding import encode_rollout
 from flowtracer.text.steps import split_steps
@@ -121,17 +117,9 @@ class MaskingCheck:
     ) -> None:
         if not shares or not all(0 < share < 1 for share in shares):
             raise InputError(f"expected shares of the tokens to hide within 0 and 1, got {list(shares)}")
-        chosen = dict(by) if isinstance(by, Mapping) else {name: make_credit(name) for name in by}
-        for name, credit in chosen.items():
-            if not hasattr(credit, "scores"):
-                raise InputError(f"expected strategies that score tokens, got {name!r}, which has no scores")
-            if lacking := needs_of(credit) & {"group", "gold", "gain"}:
-                raise InputError(f"expected strategies that one rollout is enough for, got {name!r}: {sorted(lacking)}")
         self._tokenizer = tokenizer
-        self._names = list(chosen)
-        self._readers = [(few, SignalReader(model, tokenizer, few)) for few in read_together(chosen)]
+        self._scorer = TokenScorer(model, tokenizer, by)
         self._rereader = Rereader(model, tokenizer, way=way, max_new_tokens=max_new_tokens, max_tokens=max_tokens)
-        self._device = model.device
         self._context = context_length(model)
         self._longest = max_new_tokens
         self._shares = tuple(shares)
@@ -151,10 +139,10 @@ class MaskingCheck:
         seed = zlib.crc32(rollout.digest.encode(), self._seed & 0xFFFFFFFF)  # of what it says, wherever it stands
         asking = item.asking
         candidates_N = np.arange(len(item.reasoning))
-        scores = self._scores(item, seed)
+        scores = self._scorer.scores(item.prompt, item.response, seed)
         variants = choose_variants(
             candidates_N,
-            {name: scores[name][candidates_N] for name in self._names},
+            {name: scores[name][candidates_N] for name in self._scorer.names},
             self._shares,
             draws=self._draws,
             curves=self._curves,
@@ -237,26 +225,6 @@ class MaskingCheck:
     def _draft(self, item: _Prepared) -> list[int]:
         """What the response answered, as the model would say it behind the cue."""
         return self._ids(item.answer if item.asking.cue.endswith(("{", ">", " ")) else f" {item.answer}")
-
-    def _scores(self, item: _Prepared, seed: int) -> dict[str, Float[ndarray, " R"]]:
-        """The strategies' scores of the response's tokens."""
-        sampled = Sampled.padded([(item.prompt, item.response)], self._device)
-        seeds_B = (seed,)
-        found: dict[str, Float[ndarray, " R"]] = {}
-        for few, reader in self._readers:
-            readings, _ = reader.read(sampled, seeds_B)
-            signals = Signals(
-                mask_BR=sampled.response_mask_BR.bool(),
-                advantages_B=torch.ones(1, device=self._device),
-                seeds_B=seeds_B,
-                readings=readings,
-            )
-            for name, scores_BR, speaks_B in few.scores(signals):
-                if speaks_B is not None and not bool(speaks_B[0]):
-                    message = f"expected scores by {name!r}, which has nothing to say about this rollout"
-                    raise TraceError("no_scores", message)
-                found[name] = scores_BR[0].double().cpu().numpy()
-        return found
 
     def _read(self, ids: Sequence[int], asking: Asking) -> str:
         """The answer within generated tokens."""

@@ -1,25 +1,41 @@
 """What single tokens do to the answer as it stands: each is hidden in turn, and log p(answer) is measured.
 
 One row of a batch for each token: its column of the attention mask is 0, so no later token attends to it in any layer
-or head, and all keep their positions. What the token itself predicts is left as it was. Nothing is generated, so a
-dozen tokens cost about a dozen forwards.
+or head, and all keep their positions. What the token itself predicts is left as it was, and so is all that stands
+before it: rows begin at the first token that their batch hides, on keys and values of the text as it is. Nothing is
+generated, so a dozen tokens cost less than a dozen forwards, and all of a response's about half as many as it has.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import DynamicCache
 
-from flowtracer.model.forward import accepted
+from flowtracer.model.forward import accepted, cache_argument, windowed
+from flowtracer.shapes import Float, Int
 from flowtracer.trace.trace import Trace
+
+_SLACK = 1.25
+"""Tokens run together while the first row is at most so much longer than the last has to be."""
 
 
 def with_hub_effects(model: Any, trace: Trace, *, hubs: int = 12, max_tokens: int = 4096) -> Trace:
     """The trace, with the effects of its largest hubs."""
-    tokens = [hub.token for hub in trace.hubs(hubs)]
+    return _with_effects(model, trace, [hub.token for hub in trace.hubs(hubs)], max_tokens)
+
+
+def with_all_effects(model: Any, trace: Trace, *, max_tokens: int = 4096) -> Trace:
+    """The trace, with the effects of all tokens of the response that stand before the answer."""
+    return _with_effects(model, trace, range(max(trace.response.start, 1), trace.answer.start), max_tokens)
+
+
+def _with_effects(model: Any, trace: Trace, tokens: Sequence[int], max_tokens: int) -> Trace:
     changes = hidden_effects(model, trace, tokens, max_tokens=max_tokens)
     return replace(trace, effects={**trace.effects, **dict(zip(tokens, changes, strict=True))})
 
@@ -34,30 +50,65 @@ def hidden_effects(model: Any, trace: Trace, tokens: Sequence[int], *, max_token
         tokens: Places before the answer, the first excepted, which nothing could stand in for.
         max_tokens: Tokens of one forward; a longer trace runs alone.
     """
-    start, stop = trace.answer.start, trace.answer.stop
-    ids_1T = torch.from_numpy(trace.token_ids[:stop]).to(model.device)[None]
-    answer_A = ids_1T[0, start:]
-    # Behind no token, every row is what the model read: that is the reference.
-    rows: list[int | None] = [None, *tokens]
-    size = max(1, max_tokens // stop)
-    found: list[torch.Tensor] = []
-    for first in range(0, len(rows), size):
-        chosen = rows[first : first + size]
-        mask_BT = torch.ones(len(chosen), stop, dtype=torch.long, device=model.device)
-        for row, token in enumerate(chosen):
-            if token is not None:
-                mask_BT[row, token] = 0
-        logits_BAV = model(
-            input_ids=ids_1T.expand(len(chosen), -1),
+    text = _Text(model, trace)
+    found: dict[int, float] = {}
+    for group in _groups(sorted(set(tokens)), text.stop, max_tokens, starts_anywhere=text.cache is not None):
+        hidden_BA = text.log_probs(group)
+        counts_BA = text.predicting_A > torch.tensor(group, device=hidden_BA.device)[:, None]
+        changes_B = ((hidden_BA - text.reference_A) * counts_BA).sum(-1)
+        found |= dict(zip(group, changes_B.tolist(), strict=True))
+    return [found[token] for token in tokens]
+
+
+def _groups(tokens: list[int], stop: int, max_tokens: int, *, starts_anywhere: bool) -> list[list[int]]:
+    """Tokens that run together, in order: each group runs from its first to the end of the text."""
+    groups: list[list[int]] = []
+    for token in tokens:
+        group = groups[-1] if groups else []
+        width = stop - group[0] if group and starts_anywhere else stop
+        alike = not starts_anywhere or width <= _SLACK * (stop - token)
+        if group and alike and (len(group) + 1) * width <= max_tokens:
+            group.append(token)
+        else:
+            groups.append([token])
+    return groups
+
+
+class _Text:
+    """A traced text up to its answer, as the model reads it with nothing hidden."""
+
+    def __init__(self, model: Any, trace: Trace) -> None:
+        self._model = model
+        self.stop = trace.answer.stop
+        self._ids_1T = torch.from_numpy(trace.token_ids[: self.stop]).to(model.device)[None]
+        self._answer_A: Int[Tensor, " A"] = self._ids_1T[0, trace.answer.start :]
+        self.predicting_A = torch.arange(trace.answer.start - 1, self.stop - 1, device=model.device)
+        # Keys and values of a window cannot be cut back to where a row begins.
+        caches = accepted(model.forward, {"use_cache": True, cache_argument(model): DynamicCache(config=model.config)})
+        self.cache: Any = None if windowed(model) or len(caches) < 2 else caches[cache_argument(model)]
+        self.reference_A: Float[Tensor, " A"] = self._run(0, torch.ones_like(self._ids_1T), self.cache)[0]
+
+    def log_probs(self, hidden: Sequence[int]) -> Float[Tensor, "B A"]:
+        """Log-probabilities of the answer's tokens; each row hides one token from those after it."""
+        mask_BT = torch.ones(len(hidden), self.stop, dtype=torch.long, device=self._ids_1T.device)
+        mask_BT[torch.arange(len(hidden)), torch.tensor(hidden)] = 0
+        if self.cache is None:
+            return self._run(0, mask_BT, None)
+        start = min(hidden)
+        cache = copy.deepcopy(self.cache)
+        cache.crop(start - self.stop)  # by how many tokens, as every release understands it
+        cache.batch_repeat_interleave(len(hidden))
+        return self._run(start, mask_BT, cache)
+
+    def _run(self, start: int, mask_BT: Int[Tensor, "B T"], cache: Any) -> Float[Tensor, "B A"]:
+        """The model from token `start` on, behind what the cache holds."""
+        kept = len(self._answer_A) + 1
+        cached = {"use_cache": False} if cache is None else {"use_cache": True, cache_argument(self._model): cache}
+        logits_BAV = self._model(
+            input_ids=self._ids_1T[:, start:].expand(len(mask_BT), -1),
             attention_mask=mask_BT,
-            position_ids=torch.arange(stop, device=model.device)[None],
-            **accepted(model.forward, {"use_cache": False, "logits_to_keep": len(answer_A) + 1}),
-        ).logits[:, -len(answer_A) - 1 : -1]
-        index_BA1 = answer_A[None, :, None].expand(len(chosen), -1, -1)
-        found += logits_BAV.float().log_softmax(-1).gather(-1, index_BA1)[..., 0]
-    reference_A, *hidden_BA = found
-    predicting_A = torch.arange(start - 1, stop - 1, device=model.device)
-    return [
-        float(((hidden_A - reference_A) * (predicting_A > token)).sum())
-        for token, hidden_A in zip(tokens, hidden_BA, strict=True)
-    ]
+            position_ids=torch.arange(start, self.stop, device=mask_BT.device)[None],
+            **accepted(self._model.forward, {**cached, "logits_to_keep": kept}),
+        ).logits[:, -kept:-1]
+        index_BA1 = self._answer_A[None, :, None].expand(len(mask_BT), -1, -1)
+        return logits_BAV.float().log_softmax(-1).gather(-1, index_BA1)[..., 0]

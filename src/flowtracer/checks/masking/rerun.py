@@ -27,7 +27,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from flowtracer.errors import InputError
-from flowtracer.model.forward import accepted, cache_argument
+from flowtracer.model.forward import accepted, cache_argument, windowed
 from flowtracer.shapes import Float, Int
 
 WAYS = ("hide", "replace", "delete")
@@ -80,7 +80,7 @@ class Rereader:
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if not all(kind.endswith("attention") and "linear" not in kind for kind in kinds):
             raise InputError(f"expected layers that attend, got {sorted(kinds)}: state cannot be hidden from")
-        self._windowed = kinds != {"full_attention"} or bool(getattr(config, "sliding_window", None))
+        self._windowed = windowed(model)
         self._keeps_columns = self._replaces or (way == "hide" and self._windowed)
         self._padding = 1.0 if self._windowed else _PADDING
         self._cache = cache_argument(model)

@@ -7,8 +7,6 @@ the meter takes the length of the step out.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +15,8 @@ import torch
 from torch import Tensor
 
 from flowtracer.checks.meter.rollouts import Batch
-from flowtracer.credit import CREDITS, Credit, Signals, make_credit, token_factors
+from flowtracer.credit import Credit, Signals, make_credit, of_text, token_factors
+from flowtracer.credit.naming import named_options, split_names
 from flowtracer.credit.signals import GroupSignals
 from flowtracer.credit.together import read_together
 from flowtracer.errors import InputError
@@ -38,28 +37,16 @@ def parse_strategies(text: str) -> dict[str, Credit]:
     Raises:
         InputError: An unknown strategy or option.
     """
-    names: list[str] = []
-    for part in filter(None, re.split(r",(?![^\[]*\])", text.replace(" ", ""))):
-        if "=" in part and ":" not in part and names:  # a further option of the one before
-            names[-1] += f",{part}"
-        else:
-            names.append(part)
-    chosen = [name for part in names for name in ([*CREDITS, *CONTROLS] if part == "all" else [part])]
+    chosen = [name for part in split_names(text) for name in ([*of_text(), *CONTROLS] if part == "all" else [part])]
     if not chosen:
         raise InputError(f'expected strategies such as "flow,position" or "all", got {text!r}')
     return {name: _strategy(name) for name in chosen}
 
 
 def _strategy(text: str) -> Credit:
-    name, _, given = text.partition(":")
-    options: dict[str, Any] = {"target": "answer"} if name == "grail" else {}  # no task here is answered in boxes
-    for option in filter(None, re.split(r",(?![^\[]*\])", given)):
-        key, _, value = option.partition("=")
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value  # a word, such as bottom
-    return make_credit(name, options)
+    name, options = named_options(text)
+    # No task here is answered in boxes.
+    return make_credit(name, {"target": "answer", **options} if name == "grail" else options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

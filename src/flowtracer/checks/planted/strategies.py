@@ -24,7 +24,8 @@ from torch import Tensor
 
 from flowtracer.checks.planted.cases import Case
 from flowtracer.checks.planted.judge import Judgement, Key, judge
-from flowtracer.credit import CREDITS, Credit, Signals, make_credit
+from flowtracer.credit import Credit, Signals, make_credit, of_text
+from flowtracer.credit.naming import named_options
 from flowtracer.credit.signals import GroupSignals
 from flowtracer.credit.together import read_together
 from flowtracer.evaluation.accuracy import respond
@@ -38,13 +39,17 @@ OF_BOXES = ("grail", "likelihood_gain")
 
 
 def strategies_by_name(names: Iterable[str] | None = None) -> dict[str, Credit]:
-    """Strategies with their default options, all unless named; those that ask for a box get the answer instead.
+    """Strategies, all unless named, as "flow" or "flow:capacity=alti"; those that ask for a box get the answer instead.
 
     Raises:
         InputError: A name that is none of a strategy.
     """
-    chosen = CREDITS if names is None else list(names)
-    return {name: make_credit(name, {"target": "answer"} if name in OF_BOXES else None) for name in chosen}
+    chosen = of_text() if names is None else list(names)
+    strategies = {}
+    for text in chosen:
+        name, options = named_options(text)
+        strategies[text] = make_credit(name, {"target": "answer", **options} if name in OF_BOXES else options)
+    return strategies
 
 
 class StrategyJudge:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from flowtracer.checks.masking import MaskingSummary
+from flowtracer.checks.masking import MaskingSummary, ScoreAgreement
 from flowtracer.intervals import Interval
 
 
@@ -41,6 +41,17 @@ def masking_tables(summary: MaskingSummary) -> Iterator[Table]:
             curve.kind, curve.by, _number(curve.area), "  ".join(f"{s:.0%} {height:+.2f}" for s, height in points)
         )
     yield areas
+
+
+def agreement_table(rows: Sequence[ScoreAgreement], first: str) -> Table:
+    """How scores order tokens by the effect of hiding each; `first` is what the last column is held against."""
+    title = f"{rows[0].correlation.items} responses, every token hidden in turn"
+    table = Table("score", title=Text(title), title_justify="left", pad_edge=False)
+    for header in ("rank correlation", "away from the cue", "effect on its top fifth", f"over {first}"):
+        table.add_column(header, justify="right")
+    for row in rows:
+        table.add_row(row.name, _number(row.correlation), _number(row.away), _percent(row.top), _number(row.over))
+    return table
 
 
 def _percent(interval: Interval) -> str:
