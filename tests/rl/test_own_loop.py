@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import flowtracer as ft
-from flowtracer.credit import CREDITS, make_credit, needs_of, reads_of
+from flowtracer.credit import make_credit, needs_of, of_text, reads_of
 from flowtracer.errors import InputError
 from sampling import PROMPTS, RESPONSES
 from tiny import tiny_model, tiny_tokenizer
+from tiny_vlm import tiny_vlm
 from trainers import RESPONSES as SAMPLED
 from trainers import Answering, make_trainer, vowels
 
@@ -37,7 +38,7 @@ def given_to(credit):
     return given | ({"prompts": PROMPTS} if "gain" in needs else {})
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", of_text())
 def test_they_are_the_trainers_on_the_same_sequences(tmp_path, name):
     seen = []
 
@@ -137,7 +138,7 @@ def test_groups_are_the_responses_to_equal_prompts():
     assert seen[0].baselines_B.tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("name", sorted(name for name in CREDITS if given_to(name)))
+@pytest.mark.parametrize("name", [name for name in of_text() if given_to(name)])
 def test_what_a_strategy_reads_and_nobody_gave_is_named(name):
     given = given_to(name)
     for lacking in given:
@@ -163,6 +164,14 @@ def test_what_a_strategy_reads_and_nobody_gave_is_named(name):
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         weigh(**options)
+
+
+def test_images_are_refused():
+    with pytest.raises(InputError, match="credit 'visual', which compares images"):
+        weigh("visual")
+    vlm = tiny_vlm("llava")
+    with pytest.raises(InputError, match="got prompts that show images"):
+        ft.credit_weights(vlm.model, vlm.processor.tokenizer, [[3, vlm.image_token, 4]], [[4, 5]], [1.0])
 
 
 def test_a_prompt_without_a_token_is_refused():

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from flowtracer.credit import Credit, Signals, make_credit, needs_of, token_factors
-from flowtracer.credit.signals import GroupSignals
+from flowtracer.credit.signals import OF_IMAGES, GroupSignals
 from flowtracer.errors import InputError
-from flowtracer.model.forward import device_of
+from flowtracer.model.forward import device_of, image_token_of
 from flowtracer.rl.advantages import response_seeds, token_advantages
 from flowtracer.shapes import Bool, Float
 from flowtracer.signals.reader import SignalReader
@@ -97,6 +97,7 @@ def credit_weights(
     name = credit if isinstance(credit, str) else getattr(credit, "__name__", type(credit).__name__)
     device = device_of(model)
     _refuse_unlike(prompt_ids, response_ids, advantages=advantages, rewards=rewards, golds=golds, prompts=prompts)
+    _refuse_images(name, needs_of(strategy), image_token_of(model), prompt_ids)
     _refuse_missing(name, needs_of(strategy), rewards=rewards, golds=golds, prompts=prompts)
     pairs = list(zip(prompt_ids, response_ids, strict=True))
     sampled = Sampled.padded(pairs, device, pad=tokenizer.pad_token_id or 0, prompts=prompts, golds=golds)
@@ -140,6 +141,14 @@ def _refuse_unlike(prompt_ids: Ids, response_ids: Ids, **others: Sequence[Any] |
         raise InputError(f"expected a token or more in every prompt, got none in row {empty[0]}; leave that row out")
     if not any(map(len, response_ids)):
         raise InputError("expected a token or more in some response, got none; there is nothing to weigh")
+
+
+def _refuse_images(name: str, needs: frozenset[str], image_token: int | None, prompt_ids: Ids) -> None:
+    """Raise where images would have to be shown, which token ids alone do not do."""
+    shown = image_token is not None and any(image_token in ids for ids in prompt_ids)
+    if shown or needs & OF_IMAGES:
+        got = "prompts that show images" if shown else f"credit {name!r}, which compares images"
+        raise InputError(f"expected prompts of text, got {got}: train with FlowGRPOTrainer, which holds the images")
 
 
 def _refuse_missing(name: str, needs: frozenset[str], **given: Sequence[Any] | Tensor | None) -> None:
