@@ -136,8 +136,8 @@ def capacity_section(result: dict[str, Any]) -> list[str]:
     return [
         "## Other capacities",
         f"{result['model']}: a whole trace by each capacity and graph, heads left out, over that of attention over "
-        "tokens, in processor time; a plain forward with LM head beside them. Over tokens the middle third of the layers "
-        "is read, over layers all are; `gradient` runs the whole model and a backward pass.",
+        "tokens, in processor time; a plain forward with LM head beside them. Over tokens the middle third of the "
+        "layers is read, over layers all are; `gradient` runs the whole model and a backward pass.",
         markdown(("", *(f"{row['tokens']:,} tokens" for row in lengths)), rows),
         machine(result),
     ]
