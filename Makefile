@@ -38,6 +38,7 @@ demo: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/trace_cost.py
 	$(BIN)/python benchmarks/whole_trace.py
+	$(BIN)/python benchmarks/capacity_cost.py
 	$(BIN)/python benchmarks/flow_solve.py
 	$(BIN)/python benchmarks/cpu_panels.py
 	$(BIN)/python benchmarks/length.py

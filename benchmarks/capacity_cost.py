@@ -38,7 +38,9 @@ PLAIN = "attention over tokens"
 def measure(model: Any, tokenizer: Any, length: int, rounds: int) -> dict[str, Any]:
     """Processor seconds and ratios of every combination at one length."""
     tracers = {
-        f"{capacity} over {graph}": Tracer(model, tokenizer, capacity=capacity, graph=graph, heads_per_edge=0)
+        f"{capacity} over {'layers' if graph == 'layered' else graph}": Tracer(
+            model, tokenizer, capacity=capacity, graph=graph, heads_per_edge=0
+        )
         for graph in GRAPHS
         for capacity in CAPACITIES
     }

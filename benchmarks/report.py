@@ -23,9 +23,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def main() -> None:
     """Write the page and the picture."""
-    trace, whole, solve, scaling, length, step, panels = (
+    trace, whole, solve, scaling, length, step, panels, capacity = (
         read(name)
-        for name in ("trace_cost", "whole_trace", "flow_solve", "scaling", "length", "step_share", "cpu_panels")
+        for name in (
+            *("trace_cost", "whole_trace", "flow_solve", "scaling", "length", "step_share", "cpu_panels"),
+            "capacity_cost",
+        )
     )
     parts = [
         "# Benchmarks",
@@ -35,6 +38,7 @@ def main() -> None:
         "(benchmarks.svg)",
         *trace_section(trace),
         *whole_section(whole),
+        *capacity_section(capacity),
         *solve_section(solve),
         *length_section(length),
         *step_section(step),
@@ -119,6 +123,22 @@ def whole_section(result: dict[str, Any]) -> list[str]:
         "text. Processor seconds leave out what else the machine did.",
         markdown(["tokens", "sentences", *header], map(cells, result["lengths"])),
         growth(result),
+        machine(result),
+    ]
+
+
+def capacity_section(result: dict[str, Any]) -> list[str]:
+    """What each capacity costs, over tokens and over layers."""
+    lengths = result["lengths"]
+    rows = (
+        (name, *(f"{row['over_attention'][name]:.2f} x" for row in lengths)) for name in lengths[0]["over_attention"]
+    )
+    return [
+        "## Other capacities",
+        f"{result['model']}: a whole trace by each capacity and graph, heads left out, over that of attention over "
+        "tokens, in processor time; a plain forward with LM head beside them. Over tokens the middle third of the "
+        "layers is read, over layers all are; `gradient` runs the whole model and a backward pass.",
+        markdown(("", *(f"{row['tokens']:,} tokens" for row in lengths)), rows),
         machine(result),
     ]
 

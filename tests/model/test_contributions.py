@@ -219,7 +219,7 @@ class Adapted(torch.nn.Module):
         self.down, self.up = torch.nn.Linear(64, 4, bias=False), torch.nn.Linear(4, 64, bias=False)
 
     def forward(self, x):
-        return self.base(x) + self.up(self.down(x))
+        return self.base(x) + self.up(torch.nn.functional.dropout(self.down(x), 0.5, self.training))
 
 
 def test_adapters_are_part_of_the_projection():
@@ -237,7 +237,9 @@ def test_adapters_are_part_of_the_projection():
         layers = layer_reader(model, [LAYER, 2], capacity="alti", graph="tokens").read(ids)
         return dense(CapacityPanels([CAPACITIES["alti"](layer) for layer in layers]))
 
+    adapted.train()  # as in a trainer; dropout is no part of what is read
     assert_close(rows(adapted), rows(merged), torch.float32)
+    assert adapted.model.layers[0].self_attn.o_proj.training
     assert (rows(adapted) - rows(model_of("llama"))).abs().max() > 0.01
 
 
@@ -309,6 +311,15 @@ def test_half_precision_models_are_read(capacity):
     # Peaked attention would turn what half precision rounds in the scores into all of a row.
     expected, got = rows(tiny_model(initializer_range=0.1)), rows(tiny_model(initializer_range=0.1).bfloat16())
     assert_close(got, expected, torch.bfloat16)
+
+
+@pytest.mark.parametrize("family", ["llama", "cohere2", "gpt_neox", "phi", "gemma2", "olmo2"])
+def test_half_precision_hides_no_norm(family):
+    """Rounding of a large residual leaves room for wrong sums; a norm that takes the attention's output comes first."""
+    half = build(family, FAMILIES[family], "eager" if family in EAGER_ONLY else "sdpa").bfloat16()
+    anatomy = layer_reader(half, [LAYER], capacity="alti", graph="tokens")._anatomy[LAYER]
+    assert (anatomy.norm is not None) == (family in ("gemma2", "olmo2"))
+    assert (anatomy.residual_scale, anatomy.update_scale) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,19 @@ def test_every_strategy_sees_what_it_needs_and_gives_finite_advantages(tmp_path,
         assert not torch.equal(advantages_BR, signals.weighted(torch.ones(advantages_BR.shape)))
 
 
+def test_flow_trains_by_its_capacity_and_its_graph(tmp_path):
+    options = {"capacity": "alti", "graph": "layered"}
+    config = functools.partial(FlowGRPOConfig, credit="flow", credit_options=options)
+    trainer = make_trainer(tmp_path, Answering, config, max_steps=1, max_completion_length=40)
+    start = weights_of(trainer)
+    trainer.train()
+    end = weights_of(trainer)
+    assert any(not torch.equal(start[key], end[key]) for key in start), "nothing was learned"
+    assert trainer.state.log_history[0]["credit/own_forward"] > 0, "values are none of what generation shows"
+    tracer = trainer._tracer()
+    assert (tracer.capacity, tracer.graph, tracer.ends, tracer.at) == ("alti", "layered", "anywhere", "prediction")
+
+
 def test_progress_pays_reward_above_the_groups_mean_and_scored_progress(tmp_path):
     credit = make_credit("progress", {"cut_share": 0.4, "cuts_per_segment": 2})
     batch, signals, _ = sampled_advantages(tmp_path, credit)

@@ -15,7 +15,7 @@ A layer where either is not found is refused by name, instead of being read wron
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,24 +74,25 @@ def find_anatomy(model: Any, layers: Sequence[int], *, residual: bool, capacity:
     Raises:
         CaptureError: A layer is built in a way that is not understood.
     """
-    seen = _probe(model, layers)
     parents = {id(child): module for module in model.modules() for child in module.children()}
-    found: dict[int, Anatomy] = {}
-    for layer in layers:
-        module, heads_output = seen.attention[layer]
-        block_output = seen.outputs.get(id(module))
-        projection = None if block_output is None else _find_projection(module, heads_output, block_output, seen)
-        if projection is None or block_output is None:
-            raise _refusal(model, layer, capacity, "whose heads are joined by one linear projection")
-        if not residual:
-            found[layer] = Anatomy(projection=projection, width=heads_output.shape[1])
-            continue
-        block = parents.get(id(module))
-        total = None if block is None else _find_sum(block, module, seen)
-        if total is None:
-            raise _refusal(model, layer, capacity, "which adds its attention to what it was given")
-        found[layer] = Anatomy(projection=projection, width=heads_output.shape[1], block=block, **total)
-    return found
+    # A trainer's dropout and mixed precision are not for what is looked at here.
+    with evaluating(model), torch.autocast(device_of(model).type, enabled=False):
+        seen = _probe(model, layers, parents)
+        return {layer: _find(model, layer, parents, seen, residual=residual, capacity=capacity) for layer in layers}
+
+
+def _find(model: Any, layer: int, parents: Mapping[int, Any], seen: _Seen, *, residual: bool, capacity: str) -> Anatomy:
+    module, heads_output = seen.attention[layer]
+    block, block_output = parents.get(id(module)), seen.outputs.get(id(module))
+    projection = None if block_output is None else _find_projection(module, heads_output, block_output, seen)
+    if projection is None:
+        raise _refusal(model, layer, capacity, "whose heads are joined by one linear projection")
+    if not residual:
+        return Anatomy(projection=projection, width=heads_output.shape[1])
+    total = None if block is None else _find_sum(block, module, seen)
+    if total is None:
+        raise _refusal(model, layer, capacity, "which adds its attention to what it was given")
+    return Anatomy(projection=projection, width=heads_output.shape[1], block=block, **total)
 
 
 def _refusal(model: Any, layer: int, capacity: str, what: str) -> CaptureError:
@@ -115,7 +116,7 @@ class _Seen:
     rounding: float
 
 
-def _probe(model: Any, layers: Sequence[int]) -> _Seen:
+def _probe(model: Any, layers: Sequence[int], parents: Mapping[int, Any]) -> _Seen:
     rounding = torch.finfo(next(model.parameters()).dtype).eps
     seen = _Seen(
         inputs={},
@@ -123,7 +124,7 @@ def _probe(model: Any, layers: Sequence[int]) -> _Seen:
         order=[],
         attention={},
         tolerance=5e-2 if rounding > 1e-6 else 1e-3,  # as for the attention itself
-        rounding=8 * rounding,
+        rounding=2 * rounding,  # a sum is rounded once, or twice where the MLP's part is added as well
     )
     ids_1T = torch.arange(_PROBE_TOKENS, device=device_of(model))[None] % model.get_input_embeddings().num_embeddings
 
@@ -139,14 +140,27 @@ def _probe(model: Any, layers: Sequence[int]) -> _Seen:
             seen.inputs[id(module)], seen.outputs[id(module)] = given, gave
             seen.order.append(module)
 
-    hooks = [module.register_forward_hook(finished, with_kwargs=True) for module in model.modules()]
+    watched = _around_attention(model, layers, parents)
+    hooks = [module.register_forward_hook(finished, with_kwargs=True) for module in watched]
     try:
-        with evaluating(model), torch.no_grad(), intercept_attention(model, call):
+        with torch.no_grad(), intercept_attention(model, call):
             model(input_ids=ids_1T, **accepted(model.forward, {"use_cache": False, "logits_to_keep": 1}))
     finally:
         for hook in hooks:
             hook.remove()
     return seen
+
+
+def _around_attention(model: Any, layers: Sequence[int], parents: Mapping[int, Any]) -> list[Any]:
+    """Modules that belong to a layer, what is in them, the decoder layer around them and its parts; not what is in
+    those, which may be a large MLP's.
+    """
+    around: dict[int, Any] = {}
+    for module in model.modules():
+        if getattr(module, "layer_idx", None) in layers and id(module) in parents:
+            block = parents[id(module)]
+            around |= {id(each): each for each in (block, *block.children(), *module.modules())}
+    return list(around.values())
 
 
 def first_tensor(values: Sequence[Any]) -> Tensor | None:
@@ -202,16 +216,16 @@ def _is_child(module: Any, block: Any) -> bool:
 
 
 def _updates(module: Any, others: Sequence[Any], seen: _Seen) -> Iterator[tuple[Tensor, Any]]:
-    """The attention block's output, and what a norm behind it makes of it."""
+    """What a norm behind it makes of the attention block's output, then that output itself."""
     output = seen.outputs[id(module)]
-    yield output, None
     for norm in others:
-        if not _same(seen.inputs[id(norm)], output):
+        if not _same(seen.inputs[id(norm)], output) or next(norm.parameters(), None) is None:
             continue
         weighted = output * _channel_weights(norm, output)
         normed = seen.outputs[id(norm)]
         if _close(normed, weighted * _token_scales(weighted, normed), normed, seen):
             yield normed, norm
+    yield output, None
 
 
 def _scales(total: Tensor, entered: Tensor, update: Tensor, seen: _Seen) -> tuple[float, float] | None:

@@ -121,7 +121,11 @@ class ContributionReader:
                 run_model(self._model, inputs)
         if images:
             refuse_looking_ahead(list(recorded.values()))
-        whole = {layer: self._complete(recorded[layer], streams.get(layer), gradients.get(layer)) for layer in recorded}
+        # Projections are applied anew: a trainer's dropout and mixed precision are not for them.
+        with evaluating(self._model), torch.autocast(input_ids_BT.device.type, enabled=False):
+            whole = {
+                layer: self._complete(recorded[layer], streams.get(layer), gradients.get(layer)) for layer in recorded
+            }
         return self._attention.choose(whole)
 
     def _ends(self, stop_early: bool) -> bool:
