@@ -18,6 +18,7 @@ from flowtracer.errors import InputError
 from flowtracer.rl.loss_probe import WITH_ONE_RATIO, refuse_blind_loss
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, Overheard
 from sampling import assert_same_readings
+from speaking import saying
 from tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -359,23 +360,6 @@ def test_arguments_may_be_left_out(tmp_path, monkeypatch):
     assert trainer.credit.gamma == make_credit("flow").gamma
 
 
-def test_images_are_refused_in_any_row(tmp_path):
-    trainer = make_trainer(tmp_path, credit=every_other)
-    trainer.model.train()
-    plain = {"prompt": [{"role": "user", "content": "what is 3 + 4?"}]}
-    part = {"type": "image", "image": object()}
-    for shown in ({"image": object()}, {"images": [object()]}, {"prompt": [{"role": "user", "content": [part]}]}):
-        trainer._generate_and_score_completions([plain] * 4)
-        with pytest.raises(InputError, match="prompts in text, got images"):
-            trainer._generate_and_score_completions([plain, plain, plain, plain | shown])
-
-
-def test_a_column_of_images_is_refused_before_anything_is_loaded(tmp_path):
-    data = Dataset.from_list([{"prompt": "a", "images": [1]}])
-    with pytest.raises(InputError, match="images in the column images"):
-        FlowGRPOTrainer("no-such-model", vowels, FlowGRPOConfig(str(tmp_path), use_cpu=True, bf16=False), data)
-
-
 def test_what_fails_in_the_model_is_not_blamed_on_trl(tmp_path):
     trainer = make_trainer(tmp_path, credit=every_other)
     trainer.model.train()
@@ -485,24 +469,6 @@ def test_a_reference_model_is_not_ridden_on(tmp_path):
     assert "old_per_token_logps" not in batch
     assert trainer._metrics["train"]["credit/own_forward"] == [0.75], "one response has no answer"
     assert trainer._metrics["train"]["credit/flow_in_boosted"][0] > 0.4
-
-
-def saying(trainer, responses):
-    """Make the model say what it would not by itself, token by token, as it generates."""
-    tokenizer, model = trainer.processing_class, trainer.model
-    forced = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
-
-    def allowed(row, ids):
-        place = len(ids) - width[0]
-        return [forced[row % 4][place] if place < len(forced[row % 4]) else tokenizer.pad_token_id]
-
-    def generate(input_ids, **options):
-        width[:] = [input_ids.shape[1]]
-        return spoken(input_ids=input_ids, prefix_allowed_tokens_fn=allowed, **options)
-
-    width, spoken = [0], model.generate
-    model.generate = generate
-    model.train()
 
 
 @pytest.mark.parametrize(("name", "share"), [("flow", 0), ("coupled", 0.25), ("uniform", 0), ("entropy", 1)])

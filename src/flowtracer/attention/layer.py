@@ -19,6 +19,9 @@ from torch import Tensor
 from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int
 
+_ROWS_LOOKED_AT = 128
+"""Rows of a mask that are looked at in one go."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerAttention:
@@ -74,19 +77,35 @@ class LayerAttention:
                 column_B11C = self.segments_BT[:, None, None, :stop]
                 scores.masked_fill_((row_B1P1 != column_B11C) | (column_B11C == 0), -torch.inf)
             return scores
-        mask = self.mask if isinstance(self.mask, Tensor) else self._evaluate_rule(self.mask, scores, start, stop)
+        mask = self.mask if isinstance(self.mask, Tensor) else self._evaluate_rule(self.mask, scores, start)
         mask = mask if mask.shape[-2:] == scores.shape[-2:] else mask[..., start:stop, :stop]
         if mask.dtype == torch.bool:
             return scores.masked_fill_(~mask, -torch.inf)
         # Additive masks say "never" with the smallest number of their type, not with -inf.
         return scores.add_(mask).masked_fill_(mask <= torch.finfo(mask.dtype).min / 2, -torch.inf)
 
-    def _evaluate_rule(self, rule: Callable[..., Tensor], scores: Tensor, start: int, stop: int) -> Tensor:
+    def _evaluate_rule(self, rule: Callable[..., Tensor], scores: Tensor, start: int) -> Tensor:
         """A flex-attention mask rule `(batch, head, query, key) -> allowed` on a panel's indices."""
-        batch, heads = scores.shape[:2]
-        index = [torch.arange(n, device=scores.device) for n in (batch, heads, stop - start, stop)]
+        index = [torch.arange(n, device=scores.device) for n in scores.shape]
         b, h, q, k = torch.meshgrid(*index, indexing="ij")
         return rule(b, h, q + start, k)
+
+    def looks_ahead(self) -> bool:
+        """Whether the mask lets any token attend to a later one."""
+        if self.mask is None:
+            return False
+        batch, heads, length, _ = self.query_BHTD.shape
+        for start in range(0, length, _ROWS_LOOKED_AT):
+            stop = min(start + _ROWS_LOOKED_AT, length)
+            if isinstance(self.mask, Tensor):
+                rows = self.mask[..., start:stop, :length]
+                allowed = rows if rows.dtype == torch.bool else rows > torch.finfo(rows.dtype).min / 2
+            else:
+                shape = self.query_BHTD.new_empty(1).expand(batch, heads, stop - start, length)
+                allowed = self._evaluate_rule(self.mask, shape, start)
+            if bool(allowed.triu(start + 1).any()):
+                return True
+        return False
 
     def weights(self, start: int, stop: int) -> Float[Tensor, "B H P C"]:
         """Attention of rows `start..stop`, by head; rows that may attend to nothing are zero."""

@@ -88,7 +88,8 @@ def intercept_attention(model: Any, call: Callable[..., Any]) -> Iterator[None]:
     """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ours = {id(module) for module in model.modules()}
+    # A vision tower attends through the same interface, and may count layers too; it is no part of the decoder.
+    ours = {id(module) for module in model.get_decoder().modules()}
     backend = _attention_backend(model)
 
     def wrapper(
@@ -148,13 +149,19 @@ class AttentionReader:
         attention_mask_BT: Tensor | None = None,
         position_ids_BT: Tensor | None = None,
         *,
+        images: Mapping[str, Tensor] | None = None,
         stop_early: bool = True,
     ) -> list[LayerAttention]:
         """Run the model up to the last chosen layer and return what the chosen layers attend with.
 
-        `stop_early=False` runs the whole trunk: a sharded model must not leave a forward half done.
+        `images` is what else the forward takes: what a processor made of images. `stop_early=False` runs the whole
+        trunk: a sharded model must not leave a forward half done.
+
+        Raises:
+            CaptureError: The tokens of an image attend to later ones.
         """
         inputs = {
+            **(images or {}),
             "input_ids": input_ids_BT,
             "attention_mask": attention_mask_BT,
             "position_ids": position_ids_BT,
@@ -162,6 +169,8 @@ class AttentionReader:
         given = {name: value for name, value in inputs.items() if value is not None}
         with record_attention(self._model, self.layers, stop_early=stop_early) as recorded:
             _run(self._model, given)
+        if images:
+            refuse_looking_ahead(list(recorded.values()))
         return self.choose(recorded)
 
     def choose(self, recorded: Mapping[int, LayerAttention]) -> list[LayerAttention]:
@@ -175,6 +184,22 @@ class AttentionReader:
         if self.heads is None:
             return [recorded[layer] for layer in self.layers]
         return [recorded[layer].with_heads(self.heads[layer]) for layer in self.layers]
+
+
+def refuse_looking_ahead(layers: Sequence[LayerAttention]) -> None:
+    """Raise where the tokens of an image attend to later ones, as no token of text does in the same model.
+
+    Raises:
+        CaptureError: Flow needs a graph that runs one way.
+    """
+    masks = {id(layer.mask): layer for layer in layers}  # most layers share one
+    ahead = next((layer for layer in masks.values() if layer.looks_ahead()), None)
+    if ahead is not None:
+        raise CaptureError(
+            f"expected causal attention, got layer {ahead.layer} where tokens of an image attend to later ones, as in "
+            "Gemma 3: flow and attention can be read only where every token sees earlier ones alone; use a credit that "
+            "reads neither (entropy, gradient, visual), or a model whose image tokens attend one way"
+        )
 
 
 def middle_third(layers: Sequence[int]) -> tuple[int, ...]:

@@ -42,6 +42,18 @@ def context_length(model: Any) -> int | None:
     return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
 
 
+def backbone_of(model: Any) -> Any:
+    """All of a model but its head: of one that takes images the towers too, which its decoder is without."""
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # an adapter wraps it
+    return whole.base_model
+
+
+def image_token_of(model: Any) -> int | None:
+    """The token that stands in a prompt for each part of an image; None of a model of text alone."""
+    names = ("image_token_id", "image_token_index")
+    return next((token for name in names if (token := getattr(model.config, name, None)) is not None), None)
+
+
 def device_of(model: Any) -> torch.device:
     """Where the model takes its input."""
     return model.get_input_embeddings().weight.device

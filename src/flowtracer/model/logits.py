@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from flowtracer.errors import CaptureError
-from flowtracer.model.forward import evaluating
+from flowtracer.model.forward import backbone_of, evaluating
 from flowtracer.shapes import Float, Int
 
 _CHUNK_BYTES = 64 * 2**20
 """Working memory of one chunk of logits in float32."""
+
+_OF_TEXT = {"input_ids", "attention_mask", "position_ids"}
+"""What a decoder takes; the rest is of images."""
 
 # Names under which configurations keep a factor of the logits, and whether they multiply by it.
 _SCALES = (("logit_scale", True), ("output_multiplier", True), ("lm_head_multiplier", True), ("logits_scaling", False))
@@ -60,7 +63,8 @@ class LogitReader:
 
     def hidden(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "B T D"]:
         """Hidden states behind the last layer, with gradients where they are enabled."""
-        return self.model.get_decoder()(**inputs, use_cache=False).last_hidden_state
+        body = self.model.get_decoder() if inputs.keys() <= _OF_TEXT else backbone_of(self.model)
+        return body(**inputs, use_cache=False).last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Logits of some hidden states, in float32."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from flowtracer.errors import InputError
 from flowtracer.model.forward import evaluating
 from flowtracer.shapes import Float
+from flowtracer.signals.images import FIELDS
 
 WITH_ONE_RATIO = ("cispo", "vespo")
 """Losses of TRL that keep credit by token where the importance ratio is one of the whole sequence: there the ratio is
@@ -96,7 +97,9 @@ def _excerpt(batch: dict[str, Any]) -> dict[str, Any]:
             return torch.cat([before, prompt + behind])
         return behind if width == response else torch.arange(width, device=device)
 
-    small = {name: value[:1] if value.ndim else value for name, value in batch.items() if isinstance(value, Tensor)}
+    # Without images: how the loss takes advantages has nothing to do with what the model is shown.
+    text = {name: value for name, value in batch.items() if isinstance(value, Tensor) and name not in FIELDS}
+    small = {name: value[:1] if value.ndim else value for name, value in text.items()}
     small |= {name: value[:, columns(name, value.shape[1])] for name, value in small.items() if value.ndim == 2}
     # Ratios of 1: away from it a loss may clip, which says nothing of how it takes advantages.
     small.pop("old_per_token_logps", None)

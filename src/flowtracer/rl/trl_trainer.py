@@ -32,12 +32,14 @@ from torch import Tensor
 from flowtracer.credit import Credit, Readings, Signals, make_credit, reads_of
 from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
+from flowtracer.model.forward import image_token_of
 from flowtracer.rl.advantages import boosted, normalised
-from flowtracer.rl.images import refuse_image_columns, refuse_images
+from flowtracer.rl.images import columns_of_images, refuse_beside_images, refuse_in_responses, show_images
 from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
 from flowtracer.signals.generated import GENERATION_BYTES, LOST, Generated
+from flowtracer.signals.images import Images
 from flowtracer.signals.reader import Ride, SignalReader, refuse_sharded
 from flowtracer.signals.sampled import Sampled
 from flowtracer.tracing.tracer import Tracer
@@ -96,7 +98,7 @@ class FlowGRPOTrainer(GRPOTrainer):
     answer read it from the data set's column `gold`.
 
     Raises:
-        InputError: Options that cannot be combined with per-token advantages, or images among the prompts.
+        InputError: Options that cannot be combined with per-token advantages, or with images among the prompts.
         CaptureError: The credit needs flow, and the model's attention cannot be read.
     """
 
@@ -116,11 +118,13 @@ class FlowGRPOTrainer(GRPOTrainer):
             name = model if isinstance(model, str) else model.config._name_or_path
             args = FlowGRPOConfig(f"{name.split('/')[-1]}-GRPO")
         _refuse_options(args)
-        refuse_image_columns(train_dataset)
+        options = cast("dict[str, Any] | None", args.credit_options)  # TRL has parsed what came as a string
+        strategy = credit or make_credit(args.credit, options)
+        reads_of(strategy)
+        if where := columns_of_images(train_dataset):
+            refuse_beside_images(strategy, args.trace_steps, where)
         super().__init__(model, reward_funcs, args, train_dataset, *others, **named)
-        options = cast("dict[str, Any] | None", self.args.credit_options)  # TRL has parsed what came as a string
-        self.credit = credit or make_credit(self.args.credit, options)
-        reads_of(self.credit)
+        self.credit = strategy
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             refuse_sharded(self.credit)
         self._signal_reader: SignalReader | None = None
@@ -140,13 +144,15 @@ class FlowGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:  # nothing is learned
             return super()._generate_and_score_completions(inputs)
-        refuse_images(inputs)
+        if show_images(inputs):
+            refuse_beside_images(self.credit, self.args.trace_steps)
         heard = self._overheard = Overheard(hears_generation=not self._rides)
         try:
             out = super()._generate_and_score_completions(inputs)
         finally:
             self._overheard = None
-        refuse_images([out])  # a tool may have shown one
+        if "pixel_values" in out:  # a tool may have shown one
+            refuse_in_responses(out, image_token_of(self.accelerator.unwrap_model(self.model)))
         self._rides = heard.ride is not None
         if not self._probed:
             refuse_blind_loss(self, out)
@@ -199,6 +205,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             prompt_mask_BP=attention_mask[:, :-logits_to_keep],
             response_ids_BR=input_ids[:, -logits_to_keep:],
             response_mask_BR=attention_mask[:, -logits_to_keep:],
+            images=Images.of(kwargs, len(input_ids)),
         )
         heard.generated = None  # which gives less
         if self._reader().wants_logits:
@@ -249,6 +256,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             response_mask_BR=out["completion_mask"],
             prompts=[row.get("prompt", "") for row in inputs],  # an environment may write its own
             golds=[_text_or_none(row["gold"]) for row in inputs] if "gold" in inputs[0] else None,
+            images=Images.of(out, len(out["completion_ids"])),
         )
         reader = self._reader()
         readings, misses = reader.read(sampled, seeds_B, heard.ride, heard.generated)

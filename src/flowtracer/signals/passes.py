@@ -23,7 +23,7 @@ from torch import Tensor
 
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.credit.signals import Readings
-from flowtracer.model.capture import AttentionReader, record_attention
+from flowtracer.model.capture import AttentionReader, record_attention, refuse_looking_ahead
 from flowtracer.shapes import Int
 from flowtracer.signals.sampled import Few, Sampled
 
@@ -130,6 +130,8 @@ def _score_part(pending: Pending, layers: Sequence[LayerAttention], first: int) 
     if not len(numbers):
         return
     few = pending.few(numbers)
+    if few.images is not None:
+        refuse_looking_ahead(layers)
     pending.take(few, few.part(layers, first))
 
 
@@ -145,7 +147,7 @@ def rides_truly(model: Any, reader: AttentionReader) -> bool:
     embeddings = model.get_input_embeddings()
     ids_1T = torch.arange(8, device=embeddings.weight.device)[None] % embeddings.num_embeddings
     mask_1T = (torch.arange(8, device=ids_1T.device) >= 3).long()[None]
-    few = Few(numbers=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, first=3, cut=0)
+    few = Few(numbers=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, content_BT=ids_1T, first=3, cut=0)
     own = few.attend(reader, stop_early=False)
     devices = [ids_1T.device] if ids_1T.device.type == "cuda" else []
     with torch.random.fork_rng(devices), record_attention(model, reader.layers) as recorded, torch.no_grad():

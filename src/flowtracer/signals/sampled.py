@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from flowtracer.attention.layer import LayerAttention
 from flowtracer.model.capture import AttentionReader
 from flowtracer.shapes import Int
+from flowtracer.signals.images import Images
 
 Prompt = str | Sequence[Mapping[str, str]]
 """Text, used as it is, or chat messages."""
@@ -29,9 +31,18 @@ class Few:
     """Column of the first response token."""
     cut: int
     """Columns that were cut off in front."""
+    content_BT: Int[Tensor, "B T"]
+    """Equal where tokens are, and the images that their sequences show: the tokens' ids where none is shown."""
+    images: Callable[[], dict[str, Tensor]] | None = None
+    """What the forward takes of images; None where none is shown."""
 
     def inputs(self) -> dict[str, Tensor]:
-        """What a model's forward takes. Without padding no mask is needed, and the backend's fastest path is open."""
+        """What a model's forward takes. Without padding no mask is needed, and the backend's fastest path is open.
+
+        With images it is what the trainer's own pass gets: a model may work positions out of its mask.
+        """
+        if self.images is not None:
+            return {"input_ids": self.ids_BT, "attention_mask": self.mask_BT, **self.images()}
         if bool(self.mask_BT.all()):
             return {"input_ids": self.ids_BT}
         positions_BT = (self.mask_BT.cumsum(-1) - 1).clamp_min(0)
@@ -40,8 +51,8 @@ class Few:
     def attend(self, reader: AttentionReader, *, stop_early: bool) -> list[LayerAttention]:
         """What the reader's layers attend with, over these sequences."""
         inputs = self.inputs()
-        padding = inputs.get("attention_mask"), inputs.get("position_ids")
-        return reader.read(inputs["input_ids"], *padding, stop_early=stop_early)
+        padding = inputs.pop("attention_mask", None), inputs.pop("position_ids", None)
+        return reader.read(inputs.pop("input_ids"), *padding, images=inputs, stop_early=stop_early)
 
     def part(self, layers: Sequence[LayerAttention], first: int = 0) -> list[LayerAttention]:
         """These sequences out of layers over the whole batch, or over the piece of it that begins at number `first`."""
@@ -68,6 +79,8 @@ class Sampled:
     """The prompts before they became tokens, where a strategy asks for the gold answer."""
     golds: Sequence[str | None] | None = None
     """The right answer of each, where it is known."""
+    images: Images | None = None
+    """What the prompts show; their tokens stand among the prompts'."""
 
     @classmethod
     def padded(
@@ -121,7 +134,21 @@ class Sampled:
         # Columns that hold only padding cost attention and say nothing.
         cut = int(mask_BT.any(0).nonzero()[0])
         first = self.prompt_ids_BP.shape[1] - cut
-        return Few(numbers=numbers, ids_BT=ids_BT[:, cut:], mask_BT=mask_BT[:, cut:], first=first, cut=cut)
+        ids_BT, content_BT = ids_BT[:, cut:], ids_BT[:, cut:]
+        images = None
+        if self.images is not None:
+            images = functools.partial(self.images.inputs, numbers, slice(cut, cut + ids_BT.shape[1]))
+            # Beyond every id of a vocabulary, so that sequences with other images share no token.
+            content_BT = ids_BT + (self.images.alike_B.to(ids_BT)[numbers] << 32)[:, None]
+        return Few(
+            numbers=numbers,
+            ids_BT=ids_BT,
+            mask_BT=mask_BT[:, cut:],
+            first=first,
+            cut=cut,
+            content_BT=content_BT,
+            images=images,
+        )
 
     def slices(self, size: int, chosen: Int[Tensor, " B"] | None = None) -> Iterator[Int[Tensor, " N"]]:
         """Numbers of the sequences, or of the chosen ones, `size` at a time."""

@@ -53,7 +53,7 @@ class PendingFlow(Pending):
             sink_BT = sink_BT.roll(-1, 1)
         question_BT = few.mask_BT.bool().clone()
         question_BT[:, few.first :] = False
-        solution = solve(within_budget(attention_panels(layers, few.ids_BT, few.mask_BT)), question_BT, sink_BT)
+        solution = solve(within_budget(attention_panels(layers, few.content_BT, few.mask_BT)), question_BT, sink_BT)
         valid_B = solution.finite_B & solution.connected_B
         found_BR = torch.where(valid_B[:, None], solution.throughput_BT, 0.0)[:, few.first :]
         device = self.sampled.device
