@@ -187,7 +187,7 @@ def test_images_that_are_seen_from_both_ways_are_refused_for_what_reads_attentio
 
 @pytest.mark.parametrize("name", ASKING_FOR_GOLD)
 def test_what_asks_for_the_gold_answer_is_refused_when_the_trainer_is_made(tmp_path, name):
-    with pytest.raises(InputError, match="images in the column image: (gain|gold) is read behind prompts"):
+    with pytest.raises(InputError, match=r"images in the column image: (gain|gold) is read behind prompts"):
         make_trainer(tmp_path, credit=name)
 
 
@@ -200,7 +200,7 @@ def test_traces_and_images_in_rows_videos_and_responses_are_refused(tmp_path):
     trainer._generate_and_score_completions([plain[0]] * 4)  # a model of images may train on text
     for part in ({"type": "image", "image": picture(1)}, {"type": "video", "video": "x"}):
         row = {"prompt": [{"role": "user", "content": [part]}], "gold": "7"}
-        with pytest.raises(InputError, match="gold is read behind prompts|got a video"):
+        with pytest.raises(InputError, match=r"gold is read behind prompts|got a video"):
             trainer._generate_and_score_completions([row] * 4)
     batch = {"completion_ids": torch.tensor([[5, 9]]), "completion_mask": torch.tensor([[1, 1]])}
     refuse_in_responses(batch, 8)

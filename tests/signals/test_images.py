@@ -57,7 +57,8 @@ def test_rows_are_those_of_eager_attention_and_the_tower_is_not_read(family):
         with record_attention(vlm.model, None) as recorded:
             during = vlm.model(**inputs).logits
     assert torch.equal(before, during), "recording must not change a bit"
-    assert {layer: a.query_BHTD.shape[2] for layer, a in recorded.items()} == dict.fromkeys(range(4), len(few.ids_BT[0]))
+    lengths = {layer: attention.query_BHTD.shape[2] for layer, attention in recorded.items()}
+    assert lengths == dict.fromkeys(range(4), few.ids_BT.shape[1])
     vlm.model.set_attn_implementation("eager")
     maps = {}
 
