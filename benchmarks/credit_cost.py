@@ -24,7 +24,7 @@ from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from flowtracer.credit import CREDITS, Signals, make_credit, needs_of
+from flowtracer.credit import Signals, make_credit, needs_of, of_text
 from flowtracer.credit.signals import GroupSignals
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
@@ -104,7 +104,7 @@ def measure(batch: int, tokens: int, rounds: int, size: dict) -> dict:
 
         return call
 
-    calls = {"generate": generate, "learn": learn, **{name: credit_call(name) for name in sorted(CREDITS)}}
+    calls = {"generate": generate, "learn": learn, **{name: credit_call(name) for name in sorted(of_text())}}
     for call in calls.values():
         call()
     turns = [{name: processor_seconds(call) for name, call in calls.items()} for _ in range(rounds)]
@@ -117,10 +117,10 @@ def measure(batch: int, tokens: int, rounds: int, size: dict) -> dict:
         "seconds": {name: statistics.median(turn[name] for turn in turns) for name in calls},
         "share_of_step": {
             name: statistics.median(turn[name] / (turn["generate"] + turn["learn"]) for turn in turns)
-            for name in sorted(CREDITS)
+            for name in sorted(of_text())
         },
         "share_of_learning": {
-            name: statistics.median(turn[name] / turn["learn"] for turn in turns) for name in sorted(CREDITS)
+            name: statistics.median(turn[name] / turn["learn"] for turn in turns) for name in sorted(of_text())
         },
     }
 

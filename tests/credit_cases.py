@@ -22,9 +22,12 @@ KINDS = {
     "perturbation": of_needs.PerturbationSignals,
     "gain": of_needs.GainSignals,
     "gold": of_needs.GoldSignals,
+    "visual": of_needs.VisualSignals,
+    "blackened": of_needs.BlackenedSignals,
+    "noisy": of_needs.NoisySignals,
 }
 assert set(KINDS) == set(NEEDS)
-MARKS = {"answer_BR", "whole_BR", "reasoning_BR", "traced_B"}
+MARKS = {"answer_BR", "whole_BR", "reasoning_BR", "traced_B", "shown_B"}
 
 
 def full_mask(*lengths: int) -> torch.Tensor:
@@ -50,13 +53,11 @@ def signals_of(mask_BR: torch.Tensor | int, advantages: list[float] | None = Non
 def readings_of(mask_BR: torch.Tensor, given: dict[str, Any]) -> Readings:
     """Needs that hold what is given."""
     found = {}
-    left = dict(given)
     for need, kind in KINDS.items():
         names = [field.name for field in fields(kind)]
-        own = {name: left.pop(name) for name in names if name in left}
-        if own:
-            found[need] = kind(**{name: own.get(name, _nothing(name, mask_BR)) for name in names})
-    assert not left, left
+        if given.keys() & names:
+            found[need] = kind(**{name: given[name] if name in given else _nothing(name, mask_BR) for name in names})
+    assert given.keys() <= {field.name for kind in KINDS.values() for field in fields(kind)}, given
     return Readings(**found)
 
 
@@ -104,7 +105,8 @@ def random_signals(lengths: list[int], seed: int) -> Signals:
         "reasoning_BR": reasoning_BR,
         "traced_B": answer_BR.any(-1),
         "score": TableScorer(torch.rand(batch, generator=generator), draw()),
-        "log_prob_BR": draw().log(),
+        **{name: draw().log() for name in ("log_prob_BR", "blackened_log_prob_BR", "noisy_log_prob_BR")},
+        "shown_B": torch.arange(batch) % 4 != 3,  # every fourth prompt shows nothing
         "gradient_BRD": torch.randn(batch, width, 4, generator=generator),
         "gain_BR": draw() - 0.5,
     }

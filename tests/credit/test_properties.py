@@ -12,11 +12,11 @@ from credit_cases import change_tensors, random_signals, tensors_of
 from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of, token_factors
 
 # Their statistics run over the batch or over the group, as their sources have it.
-OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence", "delta"}
+OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence", "delta", "visual_mask"}
 NOT_FACTORS = {"likelihood_gain", "progress", "confidence"}
 BOOSTS = {
     *("random", "position", "shuffled", "flow", "entropy", "attention", "local", "global", "gradient"),
-    "correlation",
+    *("correlation", "visual_robust"),
 }
 # A response whose tokens are all masked, as a truncated one's may be, counts none.
 LENGTHS = st.lists(st.integers(0, 14), min_size=1, max_size=5).filter(any)

@@ -305,6 +305,62 @@ def test_confidence_pays_for_sure_right_answers_and_charges_for_sure_wrong_ones(
     assert shaped[2] < shaped[1], "of two errors the surer one is blamed more"
 
 
+def test_visual_gates_by_dependence_on_the_image_and_keeps_the_sum():
+    # log(1 + S) of 0.1, 0.3, 0.5, 1.1 is I of 0, 0.2, 0.4, 1; the third stands at the threshold.
+    divergence_BR = row(0.1, 0.3, 0.5, 1.1).expm1().repeat(3, 1)
+    divergence_BR[1] = 0.7
+    signals = signals_of(
+        full_mask(4, 4, 4), [2.0, 3.0, -1.0], divergence_BR=divergence_BR, shown_B=torch.tensor([True, True, False])
+    )
+    raw = [0.0, 0.2 / 0.4, 1.0, 1 + 2.0]  # of mean 4.5 / 4
+    assert_rows(make_credit("visual")(signals), [2 * w / 1.125 for w in raw], [3.0] * 4, [-1.0] * 4)
+    half = make_credit("visual", {"threshold": 0.6, "gain": 0.5})(signals)
+    raw = [0.0, 0.2 / 0.6, 0.4 / 0.6, 1 + 0.5]
+    assert_rows(half[:1], [2 * w / (sum(raw) / 4) for w in raw])
+    with pytest.raises(InputError, match="threshold in"):
+        make_credit("visual", {"threshold": 1.0})
+
+
+def test_visual_mask_keeps_what_black_squares_change_and_scales_responses_to_a_mean_of_one():
+    log_prob_BR = torch.full((4, 5), -1.0)
+    moved_BR = torch.zeros(4, 5)
+    moved_BR[0, 0], moved_BR[0, 4] = math.log(2), -math.log(2)  # K = 1 - ln 2 and ln 2 - 1/2
+    moved_BR[1, 2] = 30.0  # cut to 20, whose K is cut to 10
+    signals = signals_of(
+        full_mask(5, 3, 2, 4),
+        [1.0, -2.0, 1.0, 5.0],
+        log_prob_BR=log_prob_BR,
+        blackened_log_prob_BR=log_prob_BR + moved_BR,
+        shown_B=torch.tensor([True, True, True, False]),
+    )
+    # Means 0.5 / 5, 10 / 3 and 0: shares 0.03, 1 and 0.
+    highest = 0.9 + 0.1 / (1.03 / 3)
+    one, two = 0.9 + (highest - 0.9) * 0.03, highest
+    assert (one + two + 0.9) / 3 == pytest.approx(1)
+    got_BR = make_credit("visual_mask")(signals)
+    assert_rows(got_BR[0:1], [one, 0.0, 0.0, 0.0, one])
+    assert_rows(got_BR[1:2, :3], [-2 * two, 0.0, -2 * two])  # ceil(1.2) tokens, of equal ones the earlier
+    assert_rows(got_BR[2:3, :2], [0.9, 0.0])
+    assert_rows(got_BR[3:4, :4], [5.0] * 4)
+    alike = make_credit("visual_mask", {"lowest": 1.0})(signals)
+    assert_rows(alike[0:1], [1.0, 0.0, 0.0, 0.0, 1.0])
+    with pytest.raises(InputError, match="lowest in"):
+        make_credit("visual_mask", {"lowest": 0.0})
+
+
+def test_visual_robust_boosts_what_depends_on_the_image_and_holds_under_noise():
+    divergence_BR = row(0.0, 0.5, 1.0, 0.9, 0.1).expm1()  # I as log(1 + S)
+    log_prob_BR = torch.full((1, 5), -1.0)
+    noisy_BR = log_prob_BR + row(0.0, 0.0, -2.0, 0.1, 5.0)  # the third and the last do not hold
+    shown = {"noisy_log_prob_BR": noisy_BR, "log_prob_BR": log_prob_BR, "divergence_BR": divergence_BR}
+    signals = signals_of(5, [-2.0], shown_B=torch.tensor([True]), **shown)
+    scores = [0.0, 0.5, math.exp(-2), 0.9 * math.exp(-0.1), 0.1 * math.exp(-5)]
+    credit = make_credit("visual_robust")
+    assert_rows(credit.scores(signals), scores)
+    assert_rows(credit(signals), [-2.0, -3.0, -2.0, -3.0, -2.0])
+    assert_rows(credit(signals_of(5, [-2.0], shown_B=torch.tensor([False]), **shown)), [-2.0] * 5)
+
+
 @pytest.mark.parametrize(("name", "need"), [("entropy", "logits"), ("local", "heads"), ("progress", "group")])
 def test_a_missing_signal_is_named(name, need):
     with pytest.raises(InputError, match=f"needs {need}"):

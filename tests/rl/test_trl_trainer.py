@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
-from flowtracer.credit import CREDITS, Signals, make_credit, reads_of
+from flowtracer.credit import Signals, make_credit, of_text, reads_of
 from flowtracer.errors import InputError
 from flowtracer.rl.loss_probe import WITH_ONE_RATIO, refuse_blind_loss
 from flowtracer.rl.trl_trainer import FlowGRPOConfig, FlowGRPOTrainer, Overheard
@@ -225,7 +225,7 @@ def sampled_advantages(tmp_path, credit, **options):
     return batch, seen[0], trainer
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_every_strategy_trains_by_name(tmp_path, name):
     trainer = make_trainer(
         tmp_path, Answering, functools.partial(FlowGRPOConfig, credit=name), max_steps=1, max_completion_length=40
@@ -238,7 +238,7 @@ def test_every_strategy_trains_by_name(tmp_path, name):
     assert all(value == value for value in trainer.state.log_history[0].values()), "no NaN is logged"
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_every_strategy_sees_what_it_needs_and_gives_finite_advantages(tmp_path, name):
     credit = make_credit(name)
     batch, signals, _ = sampled_advantages(tmp_path, credit)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of
+from flowtracer.credit import NEEDS, make_credit, needs_of, of_text
 from flowtracer.errors import InputError
 from flowtracer.signals.reader import SignalReader, refuse_sharded
 from sampling import sampled_batch, tensors_of
@@ -20,7 +20,7 @@ def counted(model):
     return calls
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_only_what_is_needed_is_computed(name):
     model, credit = tiny_model(), make_credit(name)
     reader = SignalReader(model, tiny_tokenizer(), credit)
@@ -36,7 +36,7 @@ def test_only_what_is_needed_is_computed(name):
         assert calls == [], "a forward that ends inside the decoder never returns from it"
 
 
-@pytest.mark.parametrize("name", sorted(CREDITS))
+@pytest.mark.parametrize("name", sorted(of_text()))
 def test_a_row_alone_is_the_row_of_a_batch(name):
     credit = make_credit(name)
     reader = SignalReader(tiny_model(), tiny_tokenizer(), credit, rows_per_forward=2)

@@ -28,8 +28,11 @@ from flowtracer.credit.position import PositionCredit
 from flowtracer.credit.progress import ProgressCredit
 from flowtracer.credit.random import RandomCredit
 from flowtracer.credit.shuffled import ShuffledCredit
-from flowtracer.credit.signals import NEEDS, FlowSignals, Readings, Reads, Signals, needs_of, reads_of
+from flowtracer.credit.signals import NEEDS, OF_IMAGES, FlowSignals, Readings, Reads, Signals, needs_of, reads_of
 from flowtracer.credit.uniform import UniformCredit
+from flowtracer.credit.visual import VisualCredit
+from flowtracer.credit.visual_mask import VisualMaskCredit
+from flowtracer.credit.visual_robust import VisualRobustCredit
 from flowtracer.errors import InputError
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "credit_weights",
     "make_credit",
     "needs_of",
+    "of_text",
     "reads_of",
     "token_factors",
 ]
@@ -68,6 +72,9 @@ CREDITS: dict[str, Callable[..., Credit]] = {
     "random": RandomCredit,
     "shuffled": ShuffledCredit,
     "uniform": UniformCredit,
+    "visual": VisualCredit,
+    "visual_mask": VisualMaskCredit,
+    "visual_robust": VisualRobustCredit,
 }
 
 
@@ -83,6 +90,11 @@ def make_credit(name: str, options: Mapping[str, Any] | None = None) -> Credit:
         return CREDITS[name](**(options or {}))
     except TypeError as error:
         raise InputError(f"expected options of credit {name!r}, got {dict(options or {})}: {error}") from error
+
+
+def of_text() -> list[str]:
+    """Names of the strategies that a model of text alone can run."""
+    return [name for name in CREDITS if not needs_of(make_credit(name)) & OF_IMAGES]
 
 
 def token_factors(advantages_BR: Tensor, advantages_B: Tensor) -> Tensor:

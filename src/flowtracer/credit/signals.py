@@ -140,6 +140,36 @@ class GoldSignals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisualSignals:
+    """How much the images of the prompt tell about the response."""
+
+    divergence_BR: Float[Tensor, "B R"]
+    """KL divergence, in nats, of the distribution that each token was drawn from, from that without the images."""
+    shown_B: Bool[Tensor, " B"]
+    """Whether the prompt shows any; where not, the divergence says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlackenedSignals:
+    """What the policy would have predicted of images whose squares are black, half of them."""
+
+    blackened_log_prob_BR: Float[Tensor, "B R"]
+    """Log-probability of each token."""
+    shown_B: Bool[Tensor, " B"]
+    """Whether the prompt shows any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisySignals:
+    """What the policy would have predicted of images with mild noise."""
+
+    noisy_log_prob_BR: Float[Tensor, "B R"]
+    """Log-probability of each token."""
+    shown_B: Bool[Tensor, " B"]
+    """Whether the prompt shows any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
     """What was read for a strategy; None is what it did not ask for."""
 
@@ -154,10 +184,15 @@ class Readings:
     perturbation: PerturbationSignals | None = None
     gain: GainSignals | None = None
     gold: GoldSignals | None = None
+    visual: VisualSignals | None = None
+    blackened: BlackenedSignals | None = None
+    noisy: NoisySignals | None = None
 
 
 NEEDS = tuple(each.name for each in fields(Readings))
 """What a strategy may need, by name."""
+OF_IMAGES = frozenset({"visual", "blackened", "noisy"})
+"""Needs that only a model of images can meet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +327,21 @@ class Signals:
     def gold(self) -> GoldSignals:
         """Scores of the gold answer."""
         return _there("gold", self.readings.gold)
+
+    @property
+    def visual(self) -> VisualSignals:
+        """Divergence from what would be said without the images."""
+        return _there("visual", self.readings.visual)
+
+    @property
+    def blackened(self) -> BlackenedSignals:
+        """Log-probabilities with half of the images black."""
+        return _there("blackened", self.readings.blackened)
+
+    @property
+    def noisy(self) -> NoisySignals:
+        """Log-probabilities with noise on the images."""
+        return _there("noisy", self.readings.noisy)
 
     def weighted(self, factors_BR: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
         """Each response's advantage times its tokens' factors; with factors of 1, the advantage to the bit."""

@@ -40,8 +40,9 @@ from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
 from flowtracer.signals.generated import GENERATION_BYTES, LOST, Generated
 from flowtracer.signals.images import Images
-from flowtracer.signals.reader import Ride, SignalReader, refuse_sharded
+from flowtracer.signals.reader import Ride, SignalReader, refuse_blind, refuse_sharded
 from flowtracer.signals.sampled import Sampled
+from flowtracer.signals.visual import black_of
 from flowtracer.tracing.tracer import Tracer
 
 try:
@@ -125,6 +126,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             refuse_beside_images(strategy, args.trace_steps, where)
         super().__init__(model, reward_funcs, args, train_dataset, *others, **named)
         self.credit = strategy
+        refuse_blind(strategy, self.accelerator.unwrap_model(self.model))
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             refuse_sharded(self.credit)
         self._signal_reader: SignalReader | None = None
@@ -242,6 +244,7 @@ class FlowGRPOTrainer(GRPOTrainer):
                     **(self.args.chat_template_kwargs or {}),
                 },
                 generation_bytes=self.args.credit_generation_bytes,
+                black=black_of(getattr(self.processing_class, "image_processor", None)),
             )
         return self._signal_reader
 

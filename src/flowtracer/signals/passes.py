@@ -147,7 +147,9 @@ def rides_truly(model: Any, reader: AttentionReader) -> bool:
     embeddings = model.get_input_embeddings()
     ids_1T = torch.arange(8, device=embeddings.weight.device)[None] % embeddings.num_embeddings
     mask_1T = (torch.arange(8, device=ids_1T.device) >= 3).long()[None]
-    few = Few(numbers=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, content_BT=ids_1T, first=3, cut=0)
+    few = Few(
+        numbers=torch.zeros(1, dtype=torch.long), ids_BT=ids_1T, mask_BT=mask_1T, content_BT=ids_1T, first=3, cut=0
+    )
     own = few.attend(reader, stop_early=False)
     devices = [ids_1T.device] if ids_1T.device.type == "cuda" else []
     with torch.random.fork_rng(devices), record_attention(model, reader.layers) as recorded, torch.no_grad():

@@ -18,17 +18,22 @@ from typing import Any
 
 from flowtracer.credit import Credit, needs_of, reads_of
 from flowtracer.credit.signals import (
+    OF_IMAGES,
     AnswerSignals,
+    BlackenedSignals,
     GainSignals,
     GoldSignals,
     GradientSignals,
     LogitSignals,
+    NoisySignals,
     OutputSignals,
     PerturbationSignals,
     Readings,
+    VisualSignals,
 )
 from flowtracer.errors import InputError
 from flowtracer.model.capture import AttentionReader
+from flowtracer.model.forward import image_token_of
 from flowtracer.model.logits import LogitReader
 from flowtracer.signals.answers import locate_answers
 from flowtracer.signals.generated import GENERATION_BYTES, Generated, GenerationReader, fill
@@ -39,11 +44,12 @@ from flowtracer.signals.logits import output_gradients, token_logits
 from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
 from flowtracer.signals.throughput import PendingFlow
+from flowtracer.signals.visual import blackened, noisy, read_changed, read_divergence, shown_in
 
 _OF_ANSWER = frozenset({"answer", "flow", "gradient", "perturbation"})
 _OF_ATTENTION = frozenset({"flow", "attention", "heads"})
 _OF_LOGITS = frozenset({"logits", "gain"})
-_OF_PASSES = frozenset({"output", "gradient", "perturbation", "gain", "gold"})
+_OF_PASSES = frozenset({"output", "gradient", "perturbation", "gain", "gold"}) | OF_IMAGES
 """Needs that no pass over the sampled sequences alone can meet."""
 _UNEVEN = frozenset({"gradient", "perturbation", "gold"})
 """Needs whose number of forwards depends on the responses, or that run a backward pass of their own."""
@@ -60,6 +66,20 @@ def refuse_sharded(credit: Credit) -> None:
         raise InputError(
             f"expected a model that every process holds whole, got one sharded by FSDP or ZeRO: {', '.join(uneven)} "
             "takes another number of passes in each process; use DDP, or another credit"
+        )
+
+
+def refuse_blind(credit: Credit, model: Any) -> None:
+    """Raise where a strategy compares images and the model takes none.
+
+    Raises:
+        InputError: A model of text alone.
+    """
+    visual = sorted(needs_of(credit) & OF_IMAGES)
+    if visual and image_token_of(model) is None:
+        raise InputError(
+            f"expected a model of text and images, got {type(model).__name__}: {', '.join(visual)} is what images do "
+            "to a response; use another credit"
         )
 
 
@@ -87,9 +107,11 @@ class SignalReader:
         every_rank_alike: Run the same number of whole forwards whatever was sampled, for a sharded model.
         template_options: What the trainer hands to the chat template.
         generation_bytes: Queries and keys that may be kept of one generation.
+        black: What the model's processor makes of a black pixel, by channel; where images are blackened.
 
     Raises:
-        InputError: A need that does not exist, or one that cannot be met on a sharded model.
+        InputError: A need that does not exist, or one that cannot be met on a sharded model, on one of text alone, or
+            without knowing what is black.
     """
 
     def __init__(
@@ -103,9 +125,14 @@ class SignalReader:
         every_rank_alike: bool = False,
         template_options: Mapping[str, Any] | None = None,
         generation_bytes: int = GENERATION_BYTES,
+        black: Sequence[float] | None = None,
     ) -> None:
         if every_rank_alike:
             refuse_sharded(credit)
+        refuse_blind(credit, model)
+        if "blackened" in needs_of(credit) and black is None:
+            raise InputError("expected what black is to the model, got nothing: give its image processor's (black_of)")
+        self._black = black
         self._reads = reads_of(credit)
         self.needs = needs_of(credit)
         self._model = model
@@ -211,6 +238,7 @@ class SignalReader:
         self.own_forward = max(self.own_forward, ran / len(sampled))
         for pending in waiting:
             readings = pending.add_to(readings)
+        readings = self._of_images(readings, sampled, seeds_B)
         if answer is not None and readings.flow is not None:
             misses["no_flow"] = int(answer.answer_BR.any(-1).sum() - readings.flow.traced_B.sum())
         return self._of_logits(readings, sampled, ridden.logits), +misses
@@ -243,6 +271,22 @@ class SignalReader:
                 self._logits, sampled, answer.answer_BR, answer.reasoning_BR, seeds_B, rows_per_forward=self._size
             )
             readings = replace(readings, perturbation=PerturbationSignals(influence_BR=influence_BR))
+        return readings
+
+    def _of_images(self, readings: Readings, sampled: Sampled, seeds_B: tuple[int, ...]) -> Readings:
+        options: dict[str, Any] = {"temperature": self._temperature, "rows_per_forward": self._size}
+        token = image_token_of(self._model)
+        if "visual" in self.needs and token is not None:
+            divergence_BR = read_divergence(self._logits, sampled, token, **options)
+            visual = VisualSignals(divergence_BR=divergence_BR, shown_B=shown_in(sampled))
+            readings = replace(readings, visual=visual)
+        if "blackened" in self.needs and self._black is not None:
+            log_prob_BR = read_changed(self._logits, sampled, blackened(self._black), seeds_B, **options)
+            black = BlackenedSignals(blackened_log_prob_BR=log_prob_BR, shown_B=shown_in(sampled))
+            readings = replace(readings, blackened=black)
+        if "noisy" in self.needs:
+            log_prob_BR = read_changed(self._logits, sampled, noisy, seeds_B, **options)
+            readings = replace(readings, noisy=NoisySignals(noisy_log_prob_BR=log_prob_BR, shown_B=shown_in(sampled)))
         return readings
 
     def _of_logits(self, readings: Readings, sampled: Sampled, logits: LogitSignals | None) -> Readings:

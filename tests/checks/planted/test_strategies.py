@@ -5,7 +5,7 @@ import torch
 
 from flowtracer.checks.planted import faithfulness
 from flowtracer.checks.planted.cases import work_case
-from flowtracer.credit import CREDITS
+from flowtracer.credit import of_text
 from flowtracer.errors import InputError
 from flowtracer.model.load import load_model
 from flowtracer.tasks import Countdown, Planted
@@ -34,7 +34,7 @@ def rows_of(result):
 
 def test_every_strategy_is_judged(everything):
     rows = rows_of(everything)
-    assert {name for name, by, _ in rows if by == "credit"} == set(CREDITS)
+    assert {name for name, by, _ in rows if by == "credit"} == set(of_text())
     scored = {"attention", "attention_entropy", "correlation", "entropy", "flow", "global", "gradient", "grail"}
     scored |= {"local", "oar", "position", "random", "shuffled"}
     assert {name for name, by, _ in rows if by == "score"} <= scored

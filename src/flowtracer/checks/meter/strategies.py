@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flowtracer.checks.meter.rollouts import Batch
-from flowtracer.credit import CREDITS, Credit, Signals, make_credit, token_factors
+from flowtracer.credit import Credit, Signals, make_credit, of_text, token_factors
 from flowtracer.credit.signals import GroupSignals
 from flowtracer.credit.together import read_together
 from flowtracer.errors import InputError
@@ -44,7 +44,7 @@ def parse_strategies(text: str) -> dict[str, Credit]:
             names[-1] += f",{part}"
         else:
             names.append(part)
-    chosen = [name for part in names for name in ([*CREDITS, *CONTROLS] if part == "all" else [part])]
+    chosen = [name for part in names for name in ([*of_text(), *CONTROLS] if part == "all" else [part])]
     if not chosen:
         raise InputError(f'expected strategies such as "flow,position" or "all", got {text!r}')
     return {name: _strategy(name) for name in chosen}

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from flowtracer.checks.planted.cases import Case
 from flowtracer.checks.planted.judge import Judgement, Key, judge
-from flowtracer.credit import CREDITS, Credit, Signals, make_credit
+from flowtracer.credit import Credit, Signals, make_credit, of_text
 from flowtracer.credit.signals import GroupSignals
 from flowtracer.credit.together import read_together
 from flowtracer.evaluation.accuracy import respond
@@ -43,7 +43,7 @@ def strategies_by_name(names: Iterable[str] | None = None) -> dict[str, Credit]:
     Raises:
         InputError: A name that is none of a strategy.
     """
-    chosen = CREDITS if names is None else list(names)
+    chosen = of_text() if names is None else list(names)
     return {name: make_credit(name, {"target": "answer"} if name in OF_BOXES else None) for name in chosen}
 
 
