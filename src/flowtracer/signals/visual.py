@@ -113,10 +113,13 @@ def read_changed(
 
 
 def _changed(images: Images, change: Change, seeds_B: Sequence[int]) -> Images:
-    parts = [
-        change(pixels, torch.Generator().manual_seed(seed % 2**63)).to(pixels)
-        for pixels, seed in zip(images.pieces["pixel_values"], seeds_B, strict=True)
-    ]
+    parts = []
+    for pixels, seed in zip(images.pieces["pixel_values"], seeds_B, strict=True):
+        changed = change(pixels, torch.Generator().manual_seed(seed % 2**63)).to(pixels)
+        if pixels.ndim >= 4:  # a map of zeros fills up a sequence with fewer tiles, and models know it by its zeros
+            filling = (pixels == 0).flatten(-3).all(-1)[..., None, None, None]
+            changed = torch.where(filling, pixels, changed)
+        parts.append(changed)
     return replace(images, pixels={**images.pixels, "pixel_values": torch.cat(parts)})
 
 
