@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
 )  # TRL's, accelerate's and torch's own
 
-ONE_A_NEED = ("position", "flow", "attention", "coupled", "entropy", "delta", "gradient", "oar", "correlation")
+ONE_A_NEED = ("position", "flow", "attention", "coupled", "entropy", "delta", "gradient", "oar", "correlation", "visual", "visual_mask", "visual_robust")
 ASKING_FOR_GOLD = sorted(name for name in CREDITS if needs_of(make_credit(name)) & {"gain", "gold"})
 RESPONSES = [r"a e i u = 7, so \boxed{7}. A", "so 3 + 4 = 9.\nSo it is \\boxed{9}", "no idea, a e i", r"\boxed{12}"]
 
