@@ -18,8 +18,7 @@ pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
 )  # TRL's, accelerate's and torch's own
 
-ONE_A_NEED = ("position", "flow", "attention", "coupled", "entropy", "delta", "gradient", "oar", "correlation")
-ONE_A_NEED += ("visual", "visual_mask", "visual_robust")
+ONE_A_NEED = ("flow", "attention", "coupled", "entropy", "delta", "gradient", "oar", "visual_mask", "visual_robust")
 ASKING_FOR_GOLD = sorted(name for name in CREDITS if needs_of(make_credit(name)) & {"gain", "gold"})
 RESPONSES = [r"a e i u = 7, so \boxed{7}. A", "so 3 + 4 = 9.\nSo it is \\boxed{9}", "no idea, a e i", r"\boxed{12}"]
 
@@ -160,7 +159,7 @@ def test_own_forwards_are_given_what_trls_pass_is_and_read_the_same(tmp_path, fa
             assert torch.equal(value, given[name][:, columns]), name
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "smolvlm", "llava"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "smolvlm"])
 def test_flow_is_read_off_generation(tmp_path, family):
     trainer = make_trainer(tmp_path, family, cls=FlowGRPOTrainer, max_completion_length=60, credit="flow")
     saying(trainer, RESPONSES)
@@ -178,9 +177,8 @@ def test_flow_is_read_off_generation(tmp_path, family):
     torch.testing.assert_close(factors_BR, trainer.credit(signals))
 
 
-@pytest.mark.parametrize("name", ["flow", "local"])
-def test_images_that_are_seen_from_both_ways_are_refused_for_what_reads_attention(tmp_path, name):
-    trainer = make_trainer(tmp_path, BOTH_WAYS, credit=name)
+def test_images_that_are_seen_from_both_ways_are_refused_for_what_reads_attention(tmp_path):
+    trainer = make_trainer(tmp_path, BOTH_WAYS, credit="flow")
     with pytest.raises(CaptureError, match="tokens of an image attend to later ones"):
         trainer.train()
     make_trainer(tmp_path / "b", BOTH_WAYS, credit="entropy").train()
