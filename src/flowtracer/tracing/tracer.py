@@ -24,6 +24,7 @@ from flowtracer.attention.shared_prefix import attention_panels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import EdgeSummary, HeadSummary, PanelSource, Solution, summarise_edges, summarise_heads
 from flowtracer.flow.edges import MAX_EDGES
+from flowtracer.flow.null import DistanceMeans, expected_flow
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
 from flowtracer.model.forward import context_length
@@ -216,14 +217,16 @@ class Tracer:
     def _solve(
         self, layers: list[LayerAttention], attention: PanelSource, batch: list[Encoded]
     ) -> list[Trace | Skipped]:
-        panels = within_budget(attention, self.memory_budget)
-        shape = (panels.batch, panels.length)
-        question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=panels.device)
+        stored = within_budget(attention, self.memory_budget)
+        shape = (stored.batch, stored.length)
+        question_BT, answer_BT = torch.zeros(2, *shape, dtype=torch.bool, device=stored.device)
         spans = [item.step_spans() for item in batch]
         for row, item in enumerate(batch):
             question_BT[row, item.question.start : item.question.stop] = True
             answer_BT[row, item.sink.start : item.sink.stop] = True
+        panels = DistanceMeans(stored, answer_BT)
         solution = solve(panels, question_BT, answer_BT)
+        expected_BT = expected_flow(panels.kernel_BT, solution)
         summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps=spans)
         edges = [summary.edges for summary in summaries]
         if self.heads_per_edge:
@@ -234,7 +237,8 @@ class Tracer:
         else:
             heads = [no_heads(len(kept), len(layers)) for kept in edges]
         return [
-            self._result(item, spans[row], solution, row, summaries[row], heads[row]) for row, item in enumerate(batch)
+            self._result(item, spans[row], solution, row, summaries[row], heads[row], expected_BT[row])
+            for row, item in enumerate(batch)
         ]
 
     def _result(
@@ -245,6 +249,7 @@ class Tracer:
         row: int,
         summary: EdgeSummary,
         heads: dict[str, Any],
+        expected_T: Tensor,
     ) -> Trace | Skipped:
         if not bool(solution.finite_B[row]):
             message = "expected finite attention, got NaN or infinity; check the model's weights and its dtype"
@@ -281,6 +286,7 @@ class Tracer:
             layers=self.reader.layers,
             model=model_name(self.model),
             at=self.at,
+            expected_flow=whole(expected_T),
             metadata={"id": item.rollout.id, **item.rollout.metadata},
         )
 
