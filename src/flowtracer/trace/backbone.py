@@ -12,7 +12,7 @@ walk from source to sink is a Markov chain that steps from `i` to `k` with proba
 4. the share *through* tokens is the probability that a walk passes any of them: it is counted where it first does.
 
 A token gathers or broadcasts by its effective fan-in and fan-out. Graphs on words and steps are read
-alike (`reading.py`).
+alike (`unit_flow.py`).
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ from flowtracer.shapes import Float, Int, ndarray
 from flowtracer.text.printable import printable
 from flowtracer.trace.alignment import StepPair, align_steps, step_words
 from flowtracer.trace.measures import identity, step_of, verdict
-from flowtracer.trace.reading import Hub
 from flowtracer.trace.trace import Trace
+from flowtracer.trace.unit_flow import Hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowtracer.text.printable import printable
-from flowtracer.trace.reading import Reading
+from flowtracer.trace.unit_flow import UnitFlow
 
 if TYPE_CHECKING:
     from flowtracer.trace.trace import Trace
@@ -21,7 +21,7 @@ _CANDIDATES = 12
 def summary(trace: Trace) -> str:
     """One sentence for a reader who knows the question: shares are probabilities that a walk passes."""
     answer = f"The answer {printable(trace.answer_text)} draws"
-    reading = Reading(trace, "steps")
+    reading = UnitFlow(trace, "steps")
     steps = reading.hubs(_STEPS, by="flow", prompt=False)
     if not steps:
         return f"{answer} its flow straight from the prompt."
@@ -34,7 +34,7 @@ def summary(trace: Trace) -> str:
     return f"{answer} {through}{above}; {least}{_straight(reading):.0%} comes straight from the prompt."
 
 
-def _straight(steps: Reading) -> float:
+def _straight(steps: UnitFlow) -> float:
     """Probability that a walk steps from the prompt into the answer; a lower bound if edges were cut."""
     edges = steps.graph.edges
     prompt = np.array([unit.kind == "prompt" for unit in steps.units])

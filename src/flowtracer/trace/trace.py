@@ -26,8 +26,8 @@ from flowtracer.text.span import Span
 from flowtracer.trace import backbone
 from flowtracer.trace.backbone import Backbone, Edges, TokenGraph
 from flowtracer.trace.backbone import Path as TokenPath
-from flowtracer.trace.reading import Hub, Reading
 from flowtracer.trace.summary import summary
+from flowtracer.trace.unit_flow import Hub, UnitFlow
 from flowtracer.trace.units import Unit, units
 
 SCHEMA_VERSION = 4
@@ -224,7 +224,7 @@ class Trace:
         Raises:
             InputError: No such level or order; `by="excess"` of a trace that knows no `expected_flow`.
         """
-        return Reading(self, level).hubs(n, by=by, prompt=prompt)
+        return UnitFlow(self, level).hubs(n, by=by, prompt=prompt)
 
     def units(self, level: str = "words") -> list[Unit]:
         """The "words", "steps" or "tokens" of the trace, in order; they tile its tokens."""
@@ -236,11 +236,11 @@ class Trace:
         Its own `.share` says what was reached: less than asked for only where the trace kept fewer edges than it takes.
         Between "words" or "steps" its edges run from one place in `units(level)` to another.
         """
-        return backbone.backbone(self.graph, share) if level == "tokens" else Reading(self, level).backbone(share)
+        return backbone.backbone(self.graph, share) if level == "tokens" else UnitFlow(self, level).backbone(share)
 
     def paths(self, k: int = 5, *, level: str = "steps") -> list[TokenPath]:
         """The `k` most probable ways from question to answer through "steps", "words" or "tokens", with shares."""
-        return Reading(self, level).paths(k)
+        return UnitFlow(self, level).paths(k)
 
     def share_through(self, tokens: list[int]) -> float:
         """Probability that a walk from question to answer passes any of `tokens`; a lower bound if edges were cut."""

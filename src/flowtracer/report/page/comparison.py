@@ -10,8 +10,8 @@ from flowtracer.report.page.payload import pack, pack_trace
 from flowtracer.text.printable import one_line
 from flowtracer.trace.compare import Comparison, GroupComparison
 from flowtracer.trace.measures import identity
-from flowtracer.trace.reading import Hub
 from flowtracer.trace.trace import Trace
+from flowtracer.trace.unit_flow import Hub
 
 COMPARED_EDGES = 1_200
 """Largest edges of each of two traces: as many as a trace's own page shows at first."""

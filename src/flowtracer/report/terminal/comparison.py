@@ -10,8 +10,8 @@ from flowtracer.text.printable import printable
 from flowtracer.trace.alignment import StepPair
 from flowtracer.trace.compare import Comparison, GroupComparison
 from flowtracer.trace.measures import hub_share, identity
-from flowtracer.trace.reading import Hub
 from flowtracer.trace.trace import Trace
+from flowtracer.trace.unit_flow import Hub
 
 KEPT, LOST, NEW = "#3182bd", "#e6550d", "#31a354"
 _STEP_LENGTH = 200

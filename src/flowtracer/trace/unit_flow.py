@@ -102,7 +102,7 @@ class Hub:
         )
 
 
-class Reading:
+class UnitFlow:
     """What a trace says at one level.
 
     Args:

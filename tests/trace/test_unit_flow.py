@@ -9,7 +9,7 @@ import pytest
 
 from flowtracer.errors import InputError
 from flowtracer.text.span import Span
-from flowtracer.trace.reading import Reading
+from flowtracer.trace.unit_flow import UnitFlow
 from synthetic import RIGHT, synthetic_trace
 from tolerances import assert_close
 from traces import make_trace
@@ -48,12 +48,12 @@ def places(reading, walk):
 @pytest.mark.parametrize("level", ["tokens", "words", "steps"])
 def test_units_tile_the_tokens(level):
     for trace in (small(), synthetic_trace(RIGHT), make_trace(), synthetic_trace(("7",))):
-        units = Reading(trace, level).units
+        units = UnitFlow(trace, level).units
         assert [token for unit in units for token in unit.span] == list(range(len(trace)))
 
 
 def test_units_are_what_a_person_would_name():
-    units = Reading(small(), "words").units
+    units = UnitFlow(small(), "words").units
     assert [(unit.label, unit.kind, unit.step) for unit in units] == [
         ("Ann", "word", 0),
         ("3", "number", 0),
@@ -65,14 +65,14 @@ def test_units_are_what_a_person_would_name():
         ("So", "word", 2),
         ("7", "answer", 2),
     ]
-    units = Reading(small(), "steps").units
+    units = UnitFlow(small(), "steps").units
     assert [unit.name for unit in units] == ["the prompt", "step 1 “3+ 4.”", "step 2 “So”", "“7”"]
 
 
 @pytest.mark.parametrize("level", ["words", "steps"])
 def test_flow_through_and_between_units_is_that_of_all_walks(level):
     trace = small()
-    reading = Reading(trace, level)
+    reading = UnitFlow(trace, level)
     graph = reading.graph
     through, between = Counter(), Counter()
     for walk, share in walks(trace).items():
@@ -93,7 +93,7 @@ def test_flow_through_and_between_units_is_that_of_all_walks(level):
 @pytest.mark.parametrize("level", ["words", "steps"])
 def test_paths_are_the_most_probable_ways_with_the_share_of_all_their_walks(level):
     trace = small()
-    reading = Reading(trace, level)
+    reading = UnitFlow(trace, level)
     ways = Counter()
     for walk, share in walks(trace).items():
         ways[places(reading, walk)] += share
@@ -118,9 +118,9 @@ def test_with_edges_cut_flow_through_words_is_an_upper_bound_and_through_whole_s
     trace = small()
     cut = dataclasses.replace(trace, edges=trace.edges.top(kept))
     assert not cut.edges.complete
-    whole, less = Reading(trace, "words").graph.flow, Reading(cut, "words").graph.flow
+    whole, less = UnitFlow(trace, "words").graph.flow, UnitFlow(cut, "words").graph.flow
     assert (less >= whole - 1e-12).all()
-    steps, cut_steps = Reading(trace, "steps").graph.flow, Reading(cut, "steps").graph.flow
+    steps, cut_steps = UnitFlow(trace, "steps").graph.flow, UnitFlow(cut, "steps").graph.flow
     assert_close(cut_steps[:2], steps[:2])  # the last is not whole: it ends in the answer's cue
     best = {path.units: path.share for path in trace.paths(999, level="words")}
     assert all(path.share <= best[path.units] + 1e-12 for path in cut.paths(5, level="words"))
@@ -187,7 +187,7 @@ def test_short_representations_say_what_and_where():
 @pytest.mark.parametrize("level", ["words", "steps"])
 def test_the_backbone_of_units_is_the_shortest_prefix_with_the_share(level):
     trace = small()
-    reading = Reading(trace, level)
+    reading = UnitFlow(trace, level)
     for share in (0.3, 1.0):
         found = trace.backbone(share, level=level)
         kept = set(zip(found.edges.source.tolist(), found.edges.target.tolist(), strict=True))
