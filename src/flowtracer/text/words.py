@@ -84,9 +84,8 @@ def group_tokens(text: str, words: Sequence[Word], offsets: Sequence[tuple[int, 
         offsets: Characters that each token of the text contributes to.
         step: The tokens to tile.
     """
-    starts = [word.span.start for word in words]
     pieces = [text[slice(*offsets[token])] for token in step]
-    places = [_word_at(words, starts, *offsets[token]) for token in step]
+    places = [_word_at(words, *offsets[token]) for token in step]
     for n in range(len(places) - 2, -1, -1):  # spaces before a word are its own
         if places[n] is None and not pieces[n].strip(" "):
             places[n] = places[n + 1]
@@ -135,9 +134,9 @@ def _closed(places: Sequence[int | None], pieces: Sequence[str]) -> list[int]:
     return owners
 
 
-def _word_at(words: Sequence[Word], starts: Sequence[int], start: int, stop: int) -> int | None:
+def _word_at(words: Sequence[Word], start: int, stop: int) -> int | None:
     """Index of the word that the first character of a token beyond format is in; None for format alone."""
-    place = max(bisect_right(starts, start) - 1, 0)
+    place = max(bisect_right(words, start, key=lambda word: word.span.start) - 1, 0)
     while place < len(words) and words[place].span.start < stop:
         if words[place].span.stop > start:
             return place

@@ -49,7 +49,8 @@ class Hub:
     flow: float
     """Probability that a walk from question to answer passes it."""
     expected: float | None
-    """What a unit of average length would carry in its place; None where the trace has no null model."""
+    """What a unit of average length would carry in its place; None where the trace has no null model. It counts a walk
+    once for every token: right for tokens, nearly so for words, too much for steps."""
     fan_in: float
     """Effective number of units it gathers from: exp of the entropy of its inflow."""
     fan_out: float

@@ -48,9 +48,6 @@ class Unit:
         return f"step {self.step} {quoted}" if self.kind == "step" else quoted
 
 
-_PROMPT_MARKS = {(True, False): "start of the prompt", (False, True): "end of the prompt"}
-
-
 def units(trace: Trace, level: str) -> list[Unit]:
     """The units of a trace; they tile its tokens.
 
@@ -89,14 +86,14 @@ def _words(trace: Trace) -> Iterator[Unit]:
         for group in group_tokens(trace.text, found, offsets, part):
             label = one_line(trace.text[group.word.start : group.word.stop], _WORD_LENGTH)
             if group.kind == "end":
-                label = (
-                    f"end of step {step}"
-                    if step
-                    else _PROMPT_MARKS.get(
-                        (group.span.start == part.start, group.span.stop == part.stop), "end of a line of the prompt"
-                    )
-                )
+                label = f"end of step {step}" if step else _prompt_mark(group.span, part)
             yield Unit(span=group.span, kind=group.kind, label=label, step=step)
+
+
+def _prompt_mark(mark: Span, prompt: Span) -> str:
+    if mark.stop == prompt.stop:
+        return "end of the prompt"
+    return "start of the prompt" if mark.start == prompt.start else "end of a line of the prompt"
 
 
 def _steps(trace: Trace) -> Iterator[Unit]:
