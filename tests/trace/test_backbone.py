@@ -10,7 +10,7 @@ from flow.oracle import Oracle
 from flowtracer.errors import InputError
 from flowtracer.flow import MatrixPanels, summarise_edges, token_graph
 from flowtracer.flow.solve import solve
-from flowtracer.trace.backbone import Edges, TokenGraph, backbone, best_paths, kept_share, share_through, top_hubs
+from flowtracer.trace.backbone import Edges, TokenGraph, backbone, best_paths, gathers, kept_share, share_through
 from tolerances import assert_close
 
 
@@ -85,10 +85,6 @@ def test_a_share_outside_0_to_1_is_refused(share):
         backbone(graph, share)
 
 
-def test_hubs_are_ordered_eligible_and_named():
-    throughput = np.array([5.0, 2.0, 2.0, 9.0, 0.0])
+def test_who_gathers_is_said_by_ranks_among_those_that_carry():
     fan_in, fan_out = np.array([10.0, 30, 20, 99, 99]), np.array([3.0, 1, 2, 99, 99])
-    eligible = np.array([True, True, True, False, True])
-    hubs = top_hubs(4, throughput, fan_in, fan_out, eligible)
-    assert [hub.token for hub in hubs] == [0, 1, 2], "the earlier of equals first, nothing without flow"
-    assert [hub.kind for hub in hubs] == ["broadcaster", "aggregation checkpoint", "aggregation checkpoint"]
+    assert gathers(fan_in, fan_out, np.array([0, 1, 2])).tolist() == [False, True, True]

@@ -13,6 +13,7 @@ from flowtracer.text.span import Span
 from flowtracer.trace import Trace, TrainedOn, find_traces, load_trace
 from flowtracer.trace import trace as trace_module
 from flowtracer.trace.backbone import Edges
+from synthetic import RIGHT, synthetic_trace
 from traces import make_trace
 
 
@@ -42,7 +43,15 @@ def test_traces_are_equal_where_all_that_they_hold_is(tmp_path):
     reordered = dataclasses.replace(trace, metadata=dict(reversed(trace.metadata.items())))
     assert reordered == trace
     array = {"flow": np.nextafter(trace.flow, 2)}
-    for change in (array, {"text": trace.text + " "}, {"metadata": {}}, {"effects": {1: 0.5}}, {"layers": (1, 3)}):
+    known = {"expected_flow": trace.flow}
+    for change in (
+        array,
+        known,
+        {"text": trace.text + " "},
+        {"metadata": {}},
+        {"effects": {1: 0.5}},
+        {"layers": (1, 3)},
+    ):
         assert dataclasses.replace(trace, **change) != trace
     assert trace != "a trace"
 
@@ -122,6 +131,16 @@ def test_a_trace_of_the_first_schema_is_read_without_heads(tmp_path, monkeypatch
     assert load_trace(old.save(tmp_path / "new.safetensors")).to_dict() == old.to_dict()
 
 
+def test_what_place_alone_would_carry_is_kept_and_older_traces_are_read_without(tmp_path):
+    known = make_trace(expected_flow=np.array([1.0, 0.25, 0.75, 1.0]))
+    loaded = load_trace(known.save(tmp_path / "t.safetensors"))
+    np.testing.assert_array_equal(loaded.expected_flow, known.expected_flow)
+    assert loaded == known
+    assert json.loads(json.dumps(known.to_dict()))["expected_flow"] == [1.0, 0.25, 0.75, 1.0]
+    old = load_trace(make_trace(schema_version=3).save(tmp_path / "old.safetensors"))
+    assert (old.expected_flow, old.excess, old.schema_version) == (None, None, trace_module.SCHEMA_VERSION)
+
+
 def test_a_trace_that_holds_the_matrix_of_step_flow_is_read(tmp_path, monkeypatch):
     new = make_trace(
         step_spans=tuple(Span(start=n, stop=n + 1) for n in range(4)),
@@ -165,14 +184,15 @@ def test_layers_give_what_their_heads_give():
 
 def test_hubs_are_reasoning_tokens_unless_the_prompt_is_asked_for():
     trace = make_trace()
-    assert [hub.token for hub in trace.hubs()] == [1, 2]
-    assert [hub.token for hub in trace.hubs(prompt=True)] == [0, 1, 2]
+    assert [hub.token for hub in trace.hubs(level="tokens")] == [1, 2]
+    assert [hub.token for hub in trace.hubs(level="tokens", prompt=True)] == [0, 1, 2]
 
 
 def test_paths_and_backbone():
     trace = make_trace()
-    assert {path.tokens for path in trace.paths(5)} == {(0, 1, 3), (0, 2, 3)}
-    assert all(path.share == pytest.approx(0.5) for path in trace.paths(5))
+    paths = trace.paths(5, level="tokens")
+    assert {path.tokens for path in paths} == {(0, 1, 3), (0, 2, 3)}
+    assert all(path.share == pytest.approx(0.5) for path in paths)
     assert trace.backbone(1.0).share == pytest.approx(1)
     assert len(trace.backbone(1.0).edges) == 4
     assert trace.share_through([1]) == pytest.approx(0.5)
@@ -192,17 +212,27 @@ def test_conservation_error_sees_a_violation():
     assert broken.conservation_error() == pytest.approx(0.1)
 
 
-def test_summary_names_answer_share_and_path():
-    sentence = make_trace().summary()
-    assert sentence.startswith("The answer 3 draws 100% of its flow through 2 hubs")
-    assert "→" in sentence
+def test_the_summary_says_which_steps_and_numbers_carried_the_answer():
+    trace = synthetic_trace(RIGHT)
+    first, second = trace.hubs(2, level="steps")
+    numbers = [hub.unit.name for hub in trace.hubs(12) if hub.unit.kind == "number"]
+    said = f"The answer 7 draws {first.flow:.0%} of its flow through {first.unit.name} and {second.flow:.0%} through "
+    assert trace.summary().startswith(f"{said}{second.unit.name}, above all by {numbers[0]}")
+    straight = next(path.share for path in trace.paths(9) if len(path.units) == 2)
+    assert trace.summary().endswith(f"; {straight:.0%} comes straight from the prompt.")
+    cut = dataclasses.replace(trace, edges=trace.edges.top(40))
+    assert "; at least " in cut.summary()
+    assert synthetic_trace(("7",)).summary() == "The answer 7 draws its flow straight from the prompt."
+    words = synthetic_trace(("So", " eggs", ".", "\n", "A", ":", " 7"))
+    assert "above all by “eggs” and “So”" in words.summary() or "above all by “So” and “eggs”" in words.summary()
 
 
 def test_terminal_shows_answer_hubs_and_paths():
     printed = shown(make_trace())
     assert "Hubs" in printed
-    assert "Strongest paths" in printed
-    assert "50.00%" in printed
+    assert "Strongest paths through steps" in printed
+    assert "Strongest paths through words" in printed
+    assert "50.0%" in printed
 
 
 @pytest.mark.parametrize("content", [b"", b"not a trace", b"\x08\0\0\0\0\0\0\0{}      "])

@@ -14,6 +14,7 @@ from flowtracer.errors import InputError
 from flowtracer.flow import reference
 from flowtracer.flow.layered import ENDS
 from flowtracer.model.capture import attention_layers, record_attention
+from flowtracer.trace.unit_flow import UnitFlow
 from tiny import tiny_model, tiny_tokenizer
 from tolerances import assert_close
 
@@ -97,9 +98,9 @@ def test_a_trace_over_layers_tells_what_walks_do(ends):
     assert trace.layer_graph.flow.shape == (places, len(trace))
     # Any set of tokens that no walk gets around is passed for sure; one token is, as often as it has flow.
     assert trace.share_through(list(range(len(trace)))) == pytest.approx(1)
-    for hub in trace.hubs(3):
+    for hub in trace.hubs(3, level="tokens"):
         assert trace.share_through([hub.token]) == pytest.approx(trace.flow[hub.token], abs=1e-9)
-    paths = trace.paths(4)
+    paths = trace.paths(4, level="tokens")
     assert [path.share for path in paths] == sorted((path.share for path in paths), reverse=True)
     for path in paths:
         assert path.exact
@@ -158,3 +159,19 @@ def test_a_pass_over_the_text_gives_what_attention_alone_needs():
 def test_options_that_do_not_exist(options):
     with pytest.raises(InputError, match=f"expected {list(options)[-1]} among"):
         ft.Tracer(tiny_model(), tiny_tokenizer(), **options)
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_words_and_steps_of_a_trace_over_layers_are_read_off_its_walks(ends):
+    trace = tracer_of("alti", "layered", ends=ends).trace(PROMPT, RESPONSES[0])
+    for level in ("words", "steps"):
+        reading = UnitFlow(trace, level)
+        through = [trace.share_through(list(unit.span)) for unit in reading.units]
+        assert_close(reading.graph.flow, through)
+        assert trace.backbone(1.0, level=level).share == pytest.approx(1)
+        half = trace.backbone(0.5, level=level)
+        assert len(half.edges) < len(reading.graph.edges)
+        assert half.share >= 0.5 - 1e-6
+    paths = trace.paths(99, level="steps")
+    assert sum(path.share for path in paths) == pytest.approx(1)
+    assert trace.paths(1, level="tokens")[0].layers

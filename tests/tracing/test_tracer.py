@@ -35,7 +35,7 @@ def rollouts():
 
 def assert_same(one, other, atol=1e-6):
     np.testing.assert_array_equal(one.token_ids, other.token_ids)
-    for name in ("reach", "flow", "source", "fan_in", "fan_out", "step_flow", "head_flow"):
+    for name in ("reach", "flow", "source", "fan_in", "fan_out", "step_flow", "head_flow", "expected_flow"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=atol, rtol=1e-4, err_msg=name)
 
 
@@ -208,6 +208,20 @@ def test_an_answer_at_the_very_start(tracer):
     assert trace.answer.start == trace.response.start
     assert not trace.hubs()
     assert "straight from the prompt" in trace.summary()
+
+
+def test_a_step_begins_with_its_first_word_though_tokenizers_spell_the_space_before_it_too(tracer):
+    steps = ["So she has 3.", "Then buys 4 more.", "The answer is 7."]
+    trace = tracer.trace(PROMPT, " ".join(steps))
+    assert any(token.startswith(" ") and len(token) > 1 for token in trace.tokens)
+    assert [trace.slice_text(span).strip() for span in trace.step_spans[1:]] == steps
+
+
+def test_what_place_alone_would_carry_ends_in_the_answer_as_well(tracer):
+    for trace in tracer.trace_batch(rollouts()):
+        assert trace.expected_flow[trace.sink.start : trace.sink.stop].sum() == pytest.approx(1)
+        assert (trace.expected_flow[trace.sink.stop :] == 0).all()
+        assert all(hub.expected > 0 for hub in trace.hubs())
 
 
 def test_prediction_ends_one_position_before_the_answer():

@@ -2,14 +2,14 @@
 // Drag pans, the wheel zooms around the pointer, a double click zooms in, a click pins.
 
 import { Surface } from "./canvas";
-import type { TraceData } from "./data";
+import type { Path, TraceData } from "./data";
 import { CanvasPen, drawMarks, drawPicture, LABEL_ROW, labelLine, type Picture } from "./draw";
 import { count, find } from "./format";
 import type { Graph } from "./graph";
 import type { Palette } from "./palette";
 import { composeScene, Frame, type Mark } from "./scene";
 import type { Store } from "./state";
-import type { TokenText } from "./text";
+import { shown, type TokenText } from "./text";
 
 /** How many of a token's strongest neighbours are shown on either side. */
 export const NEIGHBOURS = 12;
@@ -85,7 +85,7 @@ export class ArcView {
     const focus = this.store.focus;
     this.box.classList.toggle("focused", focus !== null || path !== null);
     const marks: Mark[] = [];
-    if (path !== null && this.store.state.hover === null) this.drawPath(pen, frame, data.paths[path].tokens, marks);
+    if (path !== null && this.store.state.hover === null) this.drawPath(pen, frame, data.paths[path], marks);
     if (focus !== null) this.drawNeighbours(pen, frame, focus, marks);
     this.relabel(pen, frame, marks);
   }
@@ -109,13 +109,13 @@ export class ArcView {
     marks.push({ token, text: this.text.label(token), weight: 1e9, strong: true });
   }
 
-  private drawPath(pen: CanvasPen, frame: Frame, tokens: number[], marks: Mark[]): void {
+  private drawPath(pen: CanvasPen, frame: Frame, { tokens, units }: Path, marks: Mark[]): void {
     const ends = tokens.slice(1).flatMap((token, i) => [tokens[i], token]);
     pen.arcs(frame, ends, this.palette.path, 2.5, 1);
-    for (const token of tokens) {
+    tokens.forEach((token, i) => {
       pen.dot(frame.x(token), frame.base, 3.5, this.palette.path);
-      marks.push({ token, text: this.text.label(token), weight: 1e6, strong: true });
-    }
+      marks.push({ token, text: shown(units[i].label), weight: 1e6, strong: true });
+    });
   }
 
   /** Labels of what is shown over the picture replace the picture's own. */

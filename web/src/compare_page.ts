@@ -4,10 +4,11 @@
 import { unpack } from "./data";
 import { count, element, find, percent } from "./format";
 import { connectTheme, nameOf, packedTraces, readTrace, smallPicture, type SmallTrace } from "./small";
-import { creditClass, tokenSpans } from "./text";
+import { creditClass, shown, tokenSpans } from "./text";
 
 interface ComparedHub {
   token: number;
+  label: string;
   kind: string;
   flow: number;
 }
@@ -44,11 +45,11 @@ export async function openComparePage(): Promise<void> {
   });
   const difference = Array.from(arrays.difference);
   showTexts(comparison, traces, difference);
-  showFates(comparison, traces);
+  showFates(comparison);
   connectTheme(repaints);
 }
 
-function showFates(comparison: Comparison, [a, b]: SmallTrace[]): void {
+function showFates(comparison: Comparison): void {
   const row = (label: string, value: string, targets: [number, number][]) => {
     const button = element(
       "button",
@@ -73,7 +74,7 @@ function showFates(comparison: Comparison, [a, b]: SmallTrace[]): void {
       "Hubs kept",
       "flow in A \u2192 in B",
       comparison.kept.map(([one, other]) =>
-        row(a.text.label(one.token), `${percent(one.flow)} \u2192 ${percent(other.flow)}`, [
+        row(shown(one.label), `${percent(one.flow)} \u2192 ${percent(other.flow)}`, [
           [0, one.token],
           [1, other.token],
         ]),
@@ -82,12 +83,12 @@ function showFates(comparison: Comparison, [a, b]: SmallTrace[]): void {
     list(
       "lost",
       "in A alone",
-      comparison.lost.map((hub) => row(a.text.label(hub.token), percent(hub.flow), [[0, hub.token]])),
+      comparison.lost.map((hub) => row(shown(hub.label), percent(hub.flow), [[0, hub.token]])),
     ),
     list(
       "new",
       "in B alone",
-      comparison.new.map((hub) => row(b.text.label(hub.token), percent(hub.flow), [[1, hub.token]])),
+      comparison.new.map((hub) => row(shown(hub.label), percent(hub.flow), [[1, hub.token]])),
     ),
   );
 }

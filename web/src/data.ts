@@ -1,16 +1,40 @@
 // The page's data: unpacks what report/payload.py packed, and names its parts.
 
 export interface Hub {
+  label: string;
+  /** What it is: word, number, operator, or what ends a sentence. */
+  unit: string;
+  step: number;
+  /** The token of it that carries most. */
   token: number;
+  /** Its tokens, [start, stop). */
+  start: number;
+  stop: number;
+  /** Probability that a walk from question to answer passes it. */
+  flow: number;
+  /** What its place alone would carry; null where that is not known. */
+  expected: number | null;
   kind: string;
   fan_in: number;
   fan_out: number;
-  /** Change of log p(answer), in nats, with the token hidden from all later ones; null where it was not measured. */
+  /** Change of log p(answer), in nats, with the hub hidden from all later tokens; null where it was not measured. */
   effect: number | null;
 }
 
+/** What a path passes. */
+export interface Stop {
+  label: string;
+  unit: string;
+  step: number;
+  start: number;
+  stop: number;
+}
+
 export interface Path {
+  level: "steps" | "words";
+  /** The token of each stop that carries most. */
   tokens: number[];
+  units: Stop[];
   share: number;
   exact: boolean;
 }

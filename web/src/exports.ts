@@ -12,7 +12,7 @@ const PIXELS = 2;
 type Compose = (width: number, height: number) => Picture;
 
 export function svgFigure(compose: Compose, data: TraceData): string {
-  return pictureToSvg(compose(FIGURE.width, FIGURE.height), caption(data));
+  return pictureToSvg(compose(FIGURE.width, FIGURE.height), summaryOf(data), caption(data));
 }
 
 export async function pngFigure(compose: Compose, data: TraceData): Promise<Blob> {
@@ -57,7 +57,12 @@ export function stem(data: TraceData): string {
   return `flowtracer-${id || "trace"}`;
 }
 
+function summaryOf(data: TraceData): string {
+  return shown(data.summary).replaceAll("\n", " ");
+}
+
+/** The summary cut to the line above the picture. */
 function caption(data: TraceData): string {
-  const text = shown(data.summary).replaceAll("\n", " ");
+  const text = summaryOf(data);
   return text.length > 170 ? `${text.slice(0, 169)}\u2026` : text;
 }

@@ -1,6 +1,7 @@
 // The side panel: what is selected, hubs, strongest paths, layers and heads. Every row is a button.
 
 import { lossOf, regionOf, stepOf } from "./credit";
+import type { Stop } from "./data";
 import { count, element, find, percent } from "./format";
 import type { Graph } from "./graph";
 import type { Store } from "./state";
@@ -24,6 +25,26 @@ function badge(effect: number | null): HTMLElement {
   if (effect !== null) mark.style.setProperty("--lost", `${Math.round(100 * (1 - Math.exp(Math.min(0, effect))))}%`);
   mark.classList.toggle("measured", effect !== null);
   return mark;
+}
+
+function placeOf(step: number): string {
+  return step === 0 ? "prompt" : `sentence ${step}`;
+}
+
+/** A tick on the bar of a hub where its place alone would end it. */
+function markExpected(row: HTMLElement, expected: number, largest: number): void {
+  const tick = element("b", "expected");
+  tick.style.insetInlineStart = `${(100 * Math.min(1, expected / largest)).toFixed(1)}%`;
+  row.querySelector(".track")?.append(tick);
+  row.title = `its place alone would carry ${percent(expected)}`;
+}
+
+/** What a path passes, with the sentence that it stands in. */
+function stopOf({ label, unit, step }: Stop): HTMLElement {
+  const name = element("bdi", "", {}, shown(label));
+  const told = ["answer", "prompt", "end", "step"].includes(unit);
+  if (!told) name.append(element("small", "", {}, placeOf(step)));
+  return name;
 }
 
 export class Panel {
@@ -70,13 +91,13 @@ export class Panel {
   private listHubs(): void {
     const { data } = this.graph;
     const list = find("#hubs");
-    const largest = data.flow[data.hubs[0]?.token ?? 0] || 1;
-    for (const { token, kind, effect } of data.hubs) {
-      const flow = data.flow[token];
-      const note = `${kind === "broadcaster" ? "broadcasts" : "gathers"} \u00b7 sentence ${stepOf(data, token)}`;
-      const row = this.row(this.text.label(token), percent(flow), flow / largest, () => this.pin(token), note);
+    const largest = data.hubs[0]?.flow || 1;
+    for (const { label, step, token, flow, expected, kind, effect } of data.hubs) {
+      const note = `${kind === "broadcaster" ? "broadcasts" : "gathers"} \u00b7 ${placeOf(step)}`;
+      const row = this.row(shown(label), percent(flow), flow / largest, () => this.pin(token), note);
       row.dataset.token = String(token);
       row.append(badge(effect));
+      if (expected !== null) markExpected(row, expected, largest);
       list.append(element("li", "", {}, row));
     }
     if (data.hubs.length === 0)
@@ -87,12 +108,13 @@ export class Panel {
     const { data } = this.graph;
     const list = find("#paths");
     data.paths.forEach((path, index) => {
-      const steps = path.tokens.map((token) => this.text.label(token));
+      if (path.level !== data.paths[index - 1]?.level) {
+        list.append(element("li", "level", {}, path.level === "steps" ? "through sentences" : "through words"));
+      }
       const body = element("span", "name");
-      steps.forEach((step, i) =>
-        body.append(i ? element("span", "arrow", {}, "\u2192") : "", element("bdi", "", {}, step)),
-      );
-      const title = path.exact ? "" : "A path outside the edges that were kept may be stronger";
+      path.units.forEach((stop, i) => body.append(i ? element("span", "arrow", {}, "\u2192") : "", stopOf(stop)));
+      const places = path.units.map((stop) => `token ${count(stop.start)}`).join(", ");
+      const title = data.complete ? places : `${places}; a lower bound, of the edges that were kept`;
       const button = element(
         "button",
         "row path",

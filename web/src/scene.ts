@@ -8,7 +8,7 @@
 import { regionOf, stepOf } from "./credit";
 import type { TraceData } from "./data";
 import type { Graph } from "./graph";
-import type { TokenText } from "./text";
+import { shown, type TokenText } from "./text";
 
 export const TOKENS_IN_VIEW = 1200;
 const MOST_TOKEN_ARCS = 5000;
@@ -171,7 +171,7 @@ export function inkOf(data: TraceData, source: number, target: number): Ink {
 function hubMarks(data: TraceData, text: TokenText, from: number, to: number): Mark[] {
   const marks: Mark[] = data.hubs.map((hub, rank) => ({
     token: hub.token,
-    text: text.label(hub.token),
+    text: shown(hub.label),
     weight: 1000 - rank,
     strong: true,
   }));

@@ -39,7 +39,7 @@ class SvgPen implements Pen {
 }
 
 /** The arc view under a line of text. */
-export function pictureToSvg(picture: Picture, caption: string): string {
+export function pictureToSvg(picture: Picture, title: string, caption: string): string {
   const { width, height } = picture.frame;
   const pen = new SvgPen();
   drawPicture(pen, picture);
@@ -49,7 +49,7 @@ export function pictureToSvg(picture: Picture, caption: string): string {
   const border = make("clipPath", { id: "view" });
   border.append(make("rect", { width: short(width), height: short(height) }));
   figure.append(
-    make("title", {}, caption),
+    make("title", {}, title),
     make("rect", { y: short(-HEAD), width: "100%", height: "100%", fill: picture.palette.surface }),
     make("text", { x: "8", y: "-14", "font-size": "13", fill: picture.palette.ink }, caption),
     border,

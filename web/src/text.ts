@@ -94,7 +94,7 @@ export function creditClass(data: TraceData, levels: Uint8Array, token: number):
   const names = [];
   const region = regionOf(data, token);
   if (levels[token] > 0) names.push(`${region === "prompt" ? "q" : "c"}${levels[token]}`);
-  if (data.hubs.some((hub) => hub.token === token)) names.push("hub");
+  if (data.hubs.some((hub) => hub.start <= token && token < hub.stop)) names.push("hub");
   if (region === "answer") names.push("final");
   return names.join(" ");
 }

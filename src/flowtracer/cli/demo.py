@@ -65,5 +65,5 @@ def _show_change(change: Change) -> None:
         console.print(Text(f"\n{name}: {trace.summary()}", style="bold"), soft_wrap=True)
         console.print(Text(trace.text[trace.offsets[trace.response.start, 0] :].rstrip()))
         for path in trace.paths(1):
-            console.print(Text("strongest path: " + " → ".join(trace.label(token) for token in path.tokens)))
+            console.print(Text(f"strongest path: {path.way}"))
     console.print(Text(f"\npage: {change.page}", style="bold"), soft_wrap=True)

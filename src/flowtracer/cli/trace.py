@@ -166,6 +166,6 @@ def _summary_table(summary: Summary, seconds: float, outcomes: Mapping[str, int]
         "conservation error": f"{summary.largest_conservation_error:.1e} at most",
         "half the flow": f"on {summary.backbone_edges_per_token:.1f} edges a token",
         **{f"through hubs ({group})": f"{share:.0%}" for group, share in summary.share_through_hubs.items()},
-        "frequent hubs": "  ".join(f"{token!r} {count}" for token, count in summary.hub_tokens),
+        "frequent hubs": "  ".join(f"{word} {count}" for word, count in summary.hub_words),
     }
     return pairs("summary", rows)

@@ -34,7 +34,7 @@ class MatrixPanels:
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B P C"]:
         """Rows `start..stop` over columns `0..stop`, in the type that sweeps run in."""
-        panel_BPC = self._attention_BTT[:, start:stop, :stop].to(_sweep_dtype(self.device), copy=True)
+        panel_BPC = self._attention_BTT[:, start:stop, :stop].to(sweep_dtype(self.device), copy=True)
         panel_BPC[:, :, start:].tril_(-1)  # the rest stands below the diagonal
         return panel_BPC
 
@@ -78,7 +78,7 @@ def _rows_needed(answer_BT: Bool[Tensor, "B T"]) -> int:
     return int(columns[-1]) + 1
 
 
-def _sweep_dtype(device: torch.device) -> torch.dtype:
+def sweep_dtype(device: torch.device) -> torch.dtype:
     """Sweeps run in float64, whose range almost never needs the logarithms; Apple's GPUs have none."""
     return torch.float32 if device.type == "mps" else torch.float64
 
@@ -87,7 +87,7 @@ def _backward(
     panels: PanelSource, bounds: list[Panel], answer_BT: Bool[Tensor, "B T"]
 ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
     """Equation (2). Also says in which sequences some reach is too small to be trusted."""
-    dtype = _sweep_dtype(panels.device)
+    dtype = sweep_dtype(panels.device)
     answer_sink_BT = answer_BT.to(dtype)
     # Rows that can reach the answer at all: up to each sequence's own last answer token.
     live_BT = answer_sink_BT.flip(-1).cummax(-1).values.flip(-1)
@@ -140,7 +140,7 @@ def _forward(
 
 def _backward_log(panels: PanelSource, bounds: list[Panel], answer_BT: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """Equation (2) over logarithms, a row at a time: any range, and rarely needed."""
-    dtype = _sweep_dtype(panels.device)
+    dtype = sweep_dtype(panels.device)
     log_reach_BT = torch.where(answer_BT, 0.0, -torch.inf).to(dtype)
     for start, stop in reversed(bounds):
         log_BPC = panels.rows(start, stop).to(dtype).log()

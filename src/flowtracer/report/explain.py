@@ -1,4 +1,4 @@
-"""A trace in words: summary, hubs, paths, steps and layers, as plain text or as data.
+"""A trace in words: summary, hubs, paths through steps and words, steps and layers, as plain text or as data.
 
 The text holds nothing that steers a terminal, whatever the model wrote.
 """
@@ -6,13 +6,13 @@ The text holds nothing that steers a terminal, whatever the model wrote.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from flowtracer.trace.measures import hub_dict, identity, step_of
-from flowtracer.trace.trace import Trace, printable
+from flowtracer.text.printable import one_line, printable
+from flowtracer.trace.measures import identity
+from flowtracer.trace.trace import Trace
 
-_STEP_LENGTH = 72
+_LENGTH = 72
 
 
 def explanation(trace: Trace, *, hubs: int = 8, paths: int = 5) -> dict[str, Any]:
@@ -23,18 +23,9 @@ def explanation(trace: Trace, *, hubs: int = 8, paths: int = 5) -> dict[str, Any
         "answer_rule": trace.answer_rule,
         "model": trace.model,
         "layers": list(trace.layers),
-        "hubs": [
-            {
-                **hub_dict(trace, hub),
-                "flow": float(trace.flow[hub.token]),
-                "step": step_of(trace, hub.token),
-                "effect": trace.effects.get(hub.token),
-            }
-            for hub in trace.hubs(hubs)
-        ],
-        "paths": [
-            {**asdict(path), "labels": [trace.label(token) for token in path.tokens]} for path in trace.paths(paths)
-        ],
+        "hubs": [{**hub.to_dict(), "effect": trace.effects.get(hub.token)} for hub in trace.hubs(hubs)],
+        "paths": [path.to_dict() for path in trace.paths(paths)],
+        "word_paths": [path.to_dict() for path in trace.paths(paths, level="words")],
         "steps": [
             {"index": step.index, "text": step.text, "flow": step.flow, "inflow": step.inflow, "outflow": step.outflow}
             for step in trace.steps()
@@ -55,7 +46,8 @@ def explain(trace: Trace, *, hubs: int = 8, paths: int = 5) -> str:
             f"answer {printable(trace.answer_text)}{verdict}, found by the rule “{trace.answer_rule}”"
         ],
         ["Hubs", *_columns(_hub_rows(known["hubs"]))],
-        ["Strongest paths", *(f"  {path['share']:7.2%}  {' → '.join(path['labels'])}" for path in known["paths"])],
+        ["Strongest paths through steps", *_columns(_path_rows(known["paths"]))],
+        ["Strongest paths through words", *_columns(_path_rows(known["word_paths"]))],
         ["Steps", *_columns(_step_rows(known["steps"]))],
     ]
     if trace.layer_flow.any():
@@ -70,13 +62,14 @@ Cells = Sequence[str]
 def _hub_rows(hubs: Iterable[dict[str, Any]]) -> list[Cells]:
     hubs = list(hubs)
     measured = any(hub["effect"] is not None for hub in hubs)
-    header = ("flow", "token", "word", "step", "fan-in", "fan-out", *["hidden, log p"] * measured, "kind")
+    header = ("flow", "by place", "token", "word", "step", "fan-in", "fan-out", *["hidden, log p"] * measured, "kind")
     return [
         header,
         *(
             (
                 f"{hub['flow']:.1%}",
-                str(hub["token"]),
+                "-" if hub["expected"] is None else f"{hub['expected']:.1%}",
+                str(hub["start"]),
                 hub["label"],
                 str(hub["step"]),
                 f"{hub['fan_in']:.1f}",
@@ -89,15 +82,20 @@ def _hub_rows(hubs: Iterable[dict[str, Any]]) -> list[Cells]:
     ]
 
 
-def _step_rows(steps: Iterable[dict[str, Any]]) -> list[Cells]:
-    def shortened(text: str) -> str:
-        folded = printable(" ".join(text.split()))
-        return folded if len(folded) <= _STEP_LENGTH else folded[: _STEP_LENGTH - 1] + "…"
+def _path_rows(paths: Iterable[dict[str, Any]]) -> list[Cells]:
+    return [(f"{path['share']:.1%}".rjust(6), path["way"]) for path in paths]
 
+
+def _step_rows(steps: Iterable[dict[str, Any]]) -> list[Cells]:
     return [
         ("step", "in", "out", "text"),
         *(
-            (str(step["index"]), f"{step['inflow']:.2f}", f"{step['outflow']:.2f}", shortened(step["text"]))
+            (
+                str(step["index"]),
+                f"{step['inflow']:.2f}",
+                f"{step['outflow']:.2f}",
+                one_line(step["text"], _LENGTH),
+            )
             for step in steps
         ),
     ]

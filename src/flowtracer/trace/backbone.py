@@ -1,4 +1,4 @@
-"""What carries the flow: edges, paths and hubs of a graph on tokens, in numpy, without torch.
+"""What carries the flow: edges and paths of a graph on tokens, in numpy, without torch.
 
 Everything here starts from edge flows `phi(i->k)`, edges given largest first. Under the answer-conditioned capacity a
 walk from source to sink is a Markov chain that steps from `i` to `k` with probability `phi(i->k) / f(i)`, so
@@ -9,18 +9,23 @@ walk from source to sink is a Markov chain that steps from `i` to `k` with proba
 3. the most probable *paths* are exact by dynamic programming, the best few ways into every token in turn. A path is
    no more probable than the flow on any of its edges, so paths found on a prefix are exact for the whole graph as
    long as they outweigh the prefix's smallest edge;
-4. *hubs* are the tokens of highest throughput, with their effective fan-in and fan-out.
+4. the share *through* tokens is the probability that a walk passes any of them: it is counted where it first does.
+
+A token gathers or broadcasts by its effective fan-in and fan-out. Graphs on words and steps are read
+alike (`unit_flow.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from flowtracer.errors import InputError
 from flowtracer.shapes import Bool, Float, Int, ndarray
+from flowtracer.trace.units import Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # arrays have no one truth value
@@ -41,11 +46,15 @@ class Edges:
 
     def top(self, n: int) -> Edges:
         """The `n` largest."""
+        return self.chosen(np.arange(len(self)) < n)
+
+    def chosen(self, which: Bool[ndarray, " E"]) -> Edges:
+        """Those that are marked, in the same order."""
         return Edges(
-            source=self.source[:n],
-            target=self.target[:n],
-            flow=self.flow[:n],
-            complete=self.complete and n >= len(self),
+            source=self.source[which],
+            target=self.target[which],
+            flow=self.flow[which],
+            complete=self.complete and bool(which.all()),
         )
 
 
@@ -72,55 +81,74 @@ class Backbone:
     graph holds no more edges."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Path:
-    """One walk from the question to the answer."""
+    """One way from the question to the answer."""
 
     tokens: tuple[int, ...]
+    """Where it passes: its tokens; of a way through longer units, the token of each that carries most."""
     share: float
-    """Probability of this very walk."""
+    """Probability of this very way."""
     exact: bool
-    """Whether no path outside the edges that were kept can be more probable."""
+    """Whether it is known that no other way, kept edges or not, is more probable."""
+    units: tuple[Unit, ...] = ()
+    """What it passes, by name, place and step; none where the graph has no text."""
     layers: tuple[int, ...] = ()
-    """Over layers, the decoder layer of each step from token to token; over tokens none."""
+    """Of a walk over layers, the decoder layer of each step from token to token; else none."""
 
+    @property
+    def way(self) -> str:
+        """What it passes, by name and place, from left to right."""
+        return " → ".join(unit.name for unit in self.units) or " → ".join(map(str, self.tokens))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hub:
-    """A token of high throughput."""
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        units = [
+            {"label": unit.name, "unit": unit.kind, "step": unit.step, "start": unit.span.start, "stop": unit.span.stop}
+            for unit in self.units
+        ]
+        return {
+            "tokens": list(self.tokens),
+            "share": self.share,
+            "exact": self.exact,
+            "way": self.way,
+            "units": units,
+        }
 
-    token: int
-    throughput: float
-    fan_in: float
-    """Effective number of tokens it gathers from: exp of the entropy of its inflow."""
-    fan_out: float
-    """Effective number of tokens it hands on to: exp of the entropy of its outflow."""
-
-    kind: str
-    """"aggregation checkpoint" or "broadcaster": whether it ranks higher by fan-in or by fan-out among the eligible
-    tokens that carry flow. Ranks, because a late token has many to gather from and few to hand on to anyway."""
+    def __repr__(self) -> str:
+        return f"<Path {self.share:.1%}: {self.way}>"
 
 
 def kept_share(graph: TokenGraph, n: int) -> float:
     """Probability that a walk uses only the `n` largest edges."""
-    kept = graph.source.astype(np.float64)
+    return share_along(graph, np.arange(len(graph.edges)) < n, graph.source)
+
+
+def share_along(graph: TokenGraph, allowed: Bool[ndarray, " E"], source: Float[ndarray, " T"]) -> float:
+    """Probability that a walk begins where `source` says, with what it says, and uses allowed edges only."""
+    arrived = source.astype(np.float64)
     onward = _reciprocal(graph.flow)
-    for target, sources, flows in _by_target(graph.edges.top(n)):
-        kept[target] += (kept[sources] * onward[sources]) @ flows
-    return float(kept[graph.sink].sum())
+    for target, sources, flows in _by_target(graph.edges.chosen(allowed)):
+        arrived[target] += (arrived[sources] * onward[sources]) @ flows
+    return float(arrived[graph.sink].sum())
 
 
 def backbone(graph: TokenGraph, share: float) -> Backbone:
     """The fewest largest edges of which a walk uses no other with probability `share`."""
+    return shortest_prefix(graph.edges, share, lambda n: kept_share(graph, n))
+
+
+def shortest_prefix(edges: Edges, share: float, kept: Callable[[int], float]) -> Backbone:
+    """The fewest largest edges whose share reaches `share`; `kept` says what the `n` largest keep."""
     if not 0 < share <= 1:
         raise InputError(f"expected a share of the flow in (0, 1], got {share}")
     # Shares of 1 are met up to the rounding of the flows themselves.
     wanted = share - 1e-6
-    low, high = 0, len(graph.edges)
+    low, high = 0, len(edges)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if kept_share(graph, middle) >= wanted else (middle + 1, high)
-    return Backbone(edges=graph.edges.top(low), share=kept_share(graph, low))
+        low, high = (low, middle) if kept(middle) >= wanted else (middle + 1, high)
+    return Backbone(edges=edges.top(low), share=kept(low))
 
 
 def best_paths(graph: TokenGraph, k: int) -> list[Path]:
@@ -165,27 +193,11 @@ def share_through(graph: TokenGraph, tokens: list[int]) -> float:
     return float(arriving[stops].sum())
 
 
-def top_hubs(
-    n: int,
-    throughput: Float[ndarray, " T"],
-    fan_in: Float[ndarray, " T"],
-    fan_out: Float[ndarray, " T"],
-    eligible: Bool[ndarray, " T"],
-) -> list[Hub]:
-    """The `n` eligible tokens of highest throughput; the earlier of two equal ones first."""
-    carrying = np.flatnonzero(eligible & (throughput > 0))
-    gathers = _ranks(fan_in[carrying]) >= _ranks(fan_out[carrying])
-    order = np.argsort(-throughput[carrying], kind="stable")[:n]
-    return [
-        Hub(
-            token=int(carrying[index]),
-            throughput=float(throughput[carrying[index]]),
-            fan_in=float(fan_in[carrying[index]]),
-            fan_out=float(fan_out[carrying[index]]),
-            kind="aggregation checkpoint" if gathers[index] else "broadcaster",
-        )
-        for index in order
-    ]
+def gathers(
+    fan_in: Float[ndarray, " T"], fan_out: Float[ndarray, " T"], carrying: Int[ndarray, " N"]
+) -> Bool[ndarray, " N"]:
+    """Which of the tokens rank at least as high by fan-in as by fan-out among each other."""
+    return _ranks(fan_in[carrying]) >= _ranks(fan_out[carrying])
 
 
 def _ranks(values: Float[ndarray, " N"]) -> Int[ndarray, " N"]:

@@ -22,10 +22,11 @@ import numpy as np
 
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.text.printable import printable
 from flowtracer.trace.alignment import StepPair, align_steps, step_words
-from flowtracer.trace.backbone import Hub
-from flowtracer.trace.measures import hub_dict, identity, step_of, verdict
-from flowtracer.trace.trace import Trace, printable
+from flowtracer.trace.measures import identity, step_of, verdict
+from flowtracer.trace.trace import Trace
+from flowtracer.trace.unit_flow import Hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +92,9 @@ class Comparison:
             "shared_tokens": self.shared_tokens,
             "shared_steps": self.shared_steps,
             "divergence": None if self.divergence is None else asdict(self.divergence),
-            "hubs_kept": [{"a": hub_dict(self.a, a), "b": hub_dict(self.b, b)} for a, b in self.hubs_kept],
-            "hubs_lost": [hub_dict(self.a, hub) for hub in self.hubs_lost],
-            "hubs_new": [hub_dict(self.b, hub) for hub in self.hubs_new],
+            "hubs_kept": [{"a": a.to_dict(), "b": b.to_dict()} for a, b in self.hubs_kept],
+            "hubs_lost": [hub.to_dict() for hub in self.hubs_lost],
+            "hubs_new": [hub.to_dict() for hub in self.hubs_new],
             "throughput_difference": self.throughput_difference.tolist(),
             "steps": [asdict(pair) for pair in self.steps],
         }
@@ -169,7 +170,7 @@ def compare(a: Trace, b: Trace, *, hubs: int = 5) -> Comparison:
     shared_steps = sum(
         1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[0].stop <= shared, spans)
     )
-    kept, lost, new = _match_hubs(a, b, a.hubs(hubs), b.hubs(hubs), shared)
+    kept, lost, new = _match_hubs(a.hubs(hubs), b.hubs(hubs), shared)
     return Comparison(
         a=a,
         b=b,
@@ -225,19 +226,19 @@ def _divergence(a: Trace, b: Trace, shared: int) -> Divergence | None:
 
 
 def _match_hubs(
-    a: Trace, b: Trace, hubs_a: Sequence[Hub], hubs_b: Sequence[Hub], shared: int
+    hubs_a: Sequence[Hub], hubs_b: Sequence[Hub], shared: int
 ) -> tuple[tuple[tuple[Hub, Hub], ...], tuple[Hub, ...], tuple[Hub, ...]]:
-    """Hubs kept, lost and new, each in the order of A's or B's throughput."""
+    """Hubs kept, lost and new, each in the order of A's or B's hubs."""
 
-    def key(trace: Trace, hub: Hub) -> object:
-        return hub.token if hub.token < shared else (trace.label(hub.token), hub.kind)
+    def key(hub: Hub) -> object:
+        return hub.unit.span.start if hub.unit.span.stop <= shared else (hub.label, hub.kind)
 
     free: dict[object, list[Hub]] = {}
     for hub in sorted(hubs_b, key=lambda hub: hub.token):
-        free.setdefault(key(b, hub), []).append(hub)
+        free.setdefault(key(hub), []).append(hub)
     match: dict[int, Hub] = {}
     for hub in sorted(hubs_a, key=lambda hub: hub.token):
-        if candidates := free.get(key(a, hub)):
+        if candidates := free.get(key(hub)):
             match[hub.token] = candidates.pop(0)
     kept = tuple((hub, match[hub.token]) for hub in hubs_a if hub.token in match)
     taken = {hub.token for hub in match.values()}
@@ -247,7 +248,7 @@ def _match_hubs(
 def _group_hubs(traces: Sequence[Trace], n: int) -> tuple[GroupHub, ...]:
     members: dict[tuple[str, str], list[int]] = {}
     for index, trace in enumerate(traces):
-        for name in dict.fromkeys((trace.label(hub.token), hub.kind) for hub in trace.hubs(n)):
+        for name in dict.fromkeys((hub.label, hub.kind) for hub in trace.hubs(n)):
             members.setdefault(name, []).append(index)
     found = [
         GroupHub(

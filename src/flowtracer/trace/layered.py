@@ -39,20 +39,21 @@ class LayerGraph:
 
     def backbone(self, share: float, sink: Bool[ndarray, " T"]) -> Backbone:
         """The fewest largest edges between nodes that carry `share`, told as edges between tokens."""
-        found = backbone.backbone(self._graph(sink), share)
+        found = backbone.backbone(self.nodes(sink), share)
         return Backbone(edges=self._by_token(found.edges), share=found.share)
 
     def paths(self, k: int, sink: Bool[ndarray, " T"]) -> list[Path]:
         """The `k` most probable walks, each with the layers that it moves in."""
-        return [self._told(path) for path in backbone.best_paths(self._graph(sink), k)]
+        return [self._told(path) for path in backbone.best_paths(self.nodes(sink), k)]
 
     def share_through(self, tokens: list[int], sink: Bool[ndarray, " T"]) -> float:
         """Probability that a walk is ever at one of `tokens`; a lower bound where edges were cut."""
         places, length = self.flow.shape
         nodes = [place * length + token for place in range(places) for token in tokens]
-        return backbone.share_through(self._graph(sink), nodes)
+        return backbone.share_through(self.nodes(sink), nodes)
 
-    def _graph(self, sink: Bool[ndarray, " T"]) -> TokenGraph:
+    def nodes(self, sink: Bool[ndarray, " T"]) -> TokenGraph:
+        """The graph on nodes, as `backbone.py` reads it."""
         source, end = np.zeros(self.flow.shape), np.zeros(self.flow.shape, dtype=bool)
         source[0], end[-1] = self.flow[0], sink
         return TokenGraph(edges=self.edges, flow=self.flow.ravel(), source=source.ravel(), sink=end.ravel())

@@ -6,13 +6,11 @@ comes behind carries no flow, so it is no part of what flow could pass through.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from flowtracer.shapes import Bool, Float, ndarray
-from flowtracer.trace.backbone import Hub
 from flowtracer.trace.trace import Trace
 
 HUBS = 5
@@ -43,14 +41,9 @@ def identity(trace: Trace) -> dict[str, Any]:
     }
 
 
-def hub_dict(trace: Trace, hub: Hub) -> dict[str, Any]:
-    """A hub with the word it stands for, ready for JSON."""
-    return {"label": trace.label(hub.token), **asdict(hub)}
-
-
 def hub_share(trace: Trace, hubs: int = HUBS) -> float:
     """Share of the flow that passes the top hubs; a lower bound if edges were cut."""
-    return trace.share_through([hub.token for hub in trace.hubs(hubs)])
+    return trace.share_through([token for hub in trace.hubs(hubs) for token in hub.unit.span])
 
 
 def step_of(trace: Trace, token: int) -> int:

@@ -21,16 +21,20 @@ import numpy as np
 from flowtracer.errors import FormatError, InputError
 from flowtracer.folders import digest, write_atomically
 from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.text.printable import printable
 from flowtracer.text.span import Span
 from flowtracer.trace import backbone
-from flowtracer.trace.backbone import Backbone, Edges, Hub, TokenGraph
+from flowtracer.trace.backbone import Backbone, Edges, TokenGraph
 from flowtracer.trace.backbone import Path as TokenPath
 from flowtracer.trace.layered import LayerGraph
+from flowtracer.trace.summary import summary
+from flowtracer.trace.unit_flow import Hub, UnitFlow
+from flowtracer.trace.units import Unit, units
 
 SCHEMA_VERSION = 4
 """2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them.
 3 added the digest, and the flow between steps as a list; older files are read unchecked, with its whole matrix.
-4 added the capacity and the graph; older files are of attention over tokens."""
+4 added the capacity and the graph, and what every token's place alone would carry; older files are read without."""
 
 _LABEL_LENGTH = 20
 
@@ -162,12 +166,22 @@ class Trace:
     """What the rollout brought along: id, reward and the like; JSON values."""
     trained: TrainedOn | None = None
     """Where a trainer learned from this very response: how."""
+    expected_flow: Float[ndarray, " T"] | None = None
+    """f by place alone, of attention that knows only distance (`flow/null.py`); None in files before schema 4."""
     effects: Mapping[int, float] = field(default_factory=dict)
-    """Change of log p(answer), in nats, when a token is hidden from all later ones; by token, where it was measured."""
+    """Change of log p(answer), in nats, when a hub is hidden from all later tokens; by its token, where measured."""
     schema_version: int = SCHEMA_VERSION
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    def __repr__(self) -> str:
+        name = printable(str(self.metadata.get("id", ""))) or "of a rollout"
+        graded = self.metadata.get("is_correct")
+        verdict = "" if graded is None else ", right" if graded else ", wrong"
+        steps = max(len(self.step_spans) - 1, 0)
+        answer = printable(self.answer_text)
+        return f"<Trace {name}: {len(self)} tokens, {steps} steps, answer {answer}{verdict}; {printable(self.model)}>"
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Trace) else NotImplemented
@@ -191,6 +205,11 @@ class Trace:
         return np.where(self.sink.mask(len(self)), 1.0, 2.0) * self.flow
 
     @property
+    def excess(self) -> Float[ndarray, " T"] | None:
+        """Flow through each token above what its place alone would carry; None where that is not known."""
+        return None if self.expected_flow is None else self.flow - self.expected_flow
+
+    @property
     def step_flow(self) -> Float[ndarray, "S S"]:
         """[i, j]: flow along edges from step i to step j, of the kept `step_edges`; made anew at each call."""
         flow_SS = np.diag(self.step_within)
@@ -202,33 +221,45 @@ class Trace:
         """Share of the flow along all edges that each of `layers` gives; sums to 1."""
         return self.head_flow.sum(1)
 
-    def hubs(self, n: int = 5, *, prompt: bool = False) -> list[Hub]:
-        """Tokens of highest throughput in the reasoning; with `prompt`, in the prompt as well. Never the answer."""
-        eligible = ~(self.answer.mask(len(self)) | self.sink.mask(len(self)))
-        if not prompt:
-            eligible &= self.response.mask(len(self))
-        return backbone.top_hubs(n, self.throughput, self.fan_in, self.fan_out, eligible)
+    def hubs(self, n: int = 5, *, level: str = "words", by: str = "flow", prompt: bool = False) -> list[Hub]:
+        """Through which "words", "steps" or "tokens" of the reasoning most flows; never the answer, nor its cue.
 
-    def backbone(self, share: float = 0.5) -> Backbone:
+        Args:
+            n: How many.
+            level: What is ranked.
+            by: "flow", or "excess": flow above what the place alone would carry.
+            prompt: Whether what stands in the prompt is ranked as well.
+
+        Raises:
+            InputError: No such level or order; `by="excess"` of a trace that knows no `expected_flow`.
+        """
+        return UnitFlow(self, level).hubs(n, by=by, prompt=prompt)
+
+    def units(self, level: str = "words") -> list[Unit]:
+        """The "words", "steps" or "tokens" of the trace, in order; they tile its tokens."""
+        return units(self, level)
+
+    def backbone(self, share: float = 0.5, *, level: str = "tokens") -> Backbone:
         """The fewest largest edges of which a walk uses no other with probability `share`.
 
         Its own `.share` says what was reached: less than asked for only where the trace kept fewer edges than it takes.
+        Between "words" or "steps" its edges run from one place in `units(level)` to another.
         """
+        if level != "tokens":
+            return UnitFlow(self, level).backbone(share)
         if self.layer_graph is not None:
             return self.layer_graph.backbone(share, self.sink.mask(len(self)))
-        return backbone.backbone(self._graph(), share)
+        return backbone.backbone(self.token_graph, share)
 
-    def paths(self, k: int = 5) -> list[TokenPath]:
-        """The `k` most probable walks from question to answer, each with its share of the flow."""
-        if self.layer_graph is not None:
-            return self.layer_graph.paths(k, self.sink.mask(len(self)))
-        return backbone.best_paths(self._graph(), k)
+    def paths(self, k: int = 5, *, level: str = "steps") -> list[TokenPath]:
+        """The `k` most probable ways from question to answer through "steps", "words" or "tokens", with shares."""
+        return UnitFlow(self, level).paths(k)
 
     def share_through(self, tokens: list[int]) -> float:
         """Probability that a walk from question to answer passes any of `tokens`; a lower bound if edges were cut."""
         if self.layer_graph is not None:
             return self.layer_graph.share_through(tokens, self.sink.mask(len(self)))
-        return backbone.share_through(self._graph(), tokens)
+        return backbone.share_through(self.token_graph, tokens)
 
     def steps(self) -> list[Step]:
         """The prompt and every sentence or line of the response, with the flow that each carries."""
@@ -288,20 +319,9 @@ class Trace:
             errors.append(np.abs((leaving - self.flow)[inside]).max(initial=0))
         return float(max(errors))
 
-    def summary(self, hubs: int = 5, paths: Sequence[TokenPath] | None = None) -> str:
-        """One sentence: what carried the answer; `paths` are the most probable ones, where they are known already."""
-        found = self.hubs(hubs)
-        answer = f"The answer {printable(self.answer_text)}"
-        paths = self.paths(1) if paths is None else paths
-        path = " → ".join(self.label(t) for t in paths[0].tokens) if paths else "none"
-        if not found:
-            return f"{answer} draws its flow straight from the prompt; strongest path: {path}."
-        share = self.share_through([hub.token for hub in found])
-        least = "" if self.edges.complete else "at least "
-        return (
-            f"{answer} draws {least}{share:.0%} of its flow through {len(found)} hub{'s' * (len(found) > 1)}; "
-            f"strongest path: {path}."
-        )
+    def summary(self) -> str:
+        """One sentence: which steps and numbers carried the answer, and what came straight from the prompt."""
+        return summary(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain lists, numbers and strings, ready for JSON."""
@@ -319,8 +339,15 @@ class Trace:
             raise InputError(f"expected an existing folder, got {str(path.parent)!r}; create it first")
         return write_atomically(path, _content(self))
 
-    def _graph(self) -> TokenGraph:
+    @property
+    def token_graph(self) -> TokenGraph:
+        """Its tokens and the flow between them, over all layers together."""
         return TokenGraph(edges=self.edges, flow=self.flow, source=self.source, sink=self.sink.mask(len(self)))
+
+    @property
+    def walk_graph(self) -> TokenGraph:
+        """What walks are a Markov chain on: the tokens, or over layers the nodes, `n` of which is token `n % len`."""
+        return self.token_graph if self.layer_graph is None else self.layer_graph.nodes(self.sink.mask(len(self)))
 
     # The arrows that run back: a trace shows itself, and what it looks like is the report's business.
 
@@ -454,11 +481,6 @@ def no_heads(edges: int, layers: int) -> dict[str, Any]:
     }
 
 
-def printable(text: str) -> str:
-    """Text with everything that could steer a terminal made visible as a dot; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "·" for c in text)
-
-
 def _listed(flow_SS: Float[ndarray, "S S"]) -> dict[str, np.ndarray]:
     """The arrays that say the same as a matrix of flow between steps."""
     source, target = np.nonzero(flow_SS - np.diag(np.diag(flow_SS)))
@@ -528,4 +550,5 @@ def _arrays(trace: Trace) -> dict[str, np.ndarray]:
             for name in ("source", "target", "flow")
         },
         **{f"trained_{name}": getattr(trace.trained, name) for name in _TRAINED if trace.trained is not None},
+        **({} if trace.expected_flow is None else {"expected_flow": trace.expected_flow}),
     }

@@ -39,10 +39,12 @@ class Encoded:
         return max(self.sink.stop, 2)
 
     def step_spans(self) -> list[Span]:
-        """Tokens of the prompt, then of each step of the response; a token belongs where it starts."""
+        """Tokens of the prompt, then of each step of the response; a token belongs where its first character does."""
         text, first = self.text, self.response.start
         steps = split_steps(text.text[text.response_start :])
-        ends = np.searchsorted(text.offsets[first:, 0], [step.stop + text.response_start for step in steps])
+        # Most tokenizers spell the space between two sentences with the word that begins the second.
+        starts = [start + _leading_spaces(text.text[start:stop]) for start, stop in text.offsets[first:]]
+        ends = np.searchsorted(starts, [step.stop + text.response_start for step in steps])
         bounds = [0, first, *(first + ends)]
         bounds[-1] = len(text.token_ids)
         return [Span(start=int(a), stop=int(b)) for a, b in pairwise(bounds) if b > a]
@@ -101,6 +103,12 @@ def _user_span(prompt: str | Messages, text: EncodedText) -> Span:
     if start < 0:
         raise TraceError("no_user_message", "expected a user message within the prompt's text, got none")
     return _token_span(text.offsets, CharSpan(start=start, stop=start + len(content)))
+
+
+def _leading_spaces(piece: str) -> int:
+    """Spaces before the first other character; none in a piece of spaces alone."""
+    bare = piece.lstrip(" ")
+    return len(piece) - len(bare) if bare else 0
 
 
 def _token_span(offsets: ndarray, span: CharSpan) -> Span:

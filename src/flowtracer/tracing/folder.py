@@ -27,7 +27,7 @@ from typing import Any
 
 from flowtracer.errors import FormatError
 from flowtracer.folders import LineFile, claim, digest, write_atomically
-from flowtracer.trace.measures import HUBS, verdict
+from flowtracer.trace.measures import HUBS, hub_share, verdict
 from flowtracer.trace.records import safe_name
 from flowtracer.trace.table import TokenTableWriter
 from flowtracer.trace.trace import Rollout, Skipped, Trace, load_trace
@@ -66,8 +66,8 @@ class Summary:
     """Rollouts that were not traced, by reason."""
     tokens: int
     largest_conservation_error: float
-    hub_tokens: Sequence[tuple[str, int]]
-    """Texts of the most frequent hubs, with how many traces' top hubs they are among."""
+    hub_words: Sequence[tuple[str, int]]
+    """Words that are hubs most often, with how many traces' top hubs they are among."""
     share_through_hubs: Mapping[str, float]
     """Mean share of the flow that passes the top hubs: of all traces, and of right and wrong ones where graded."""
     backbone_edges_per_token: float
@@ -159,18 +159,17 @@ class TraceFolder:
                 tokens += len(trace)
                 worst = max(worst, trace.conservation_error())
                 edges += len(trace.backbone(0.5).edges) / len(trace)
-                found = [hub.token for hub in trace.hubs(HUBS)]
-                hubs.update(sorted({trace.tokens[token] for token in found}))  # ties in a stable order
+                hubs.update(sorted({hub.label for hub in trace.hubs(HUBS)}))  # ties in a stable order
                 for group in filter(None, ("all", verdict(trace))):
                     counts[group] += 1
-                    shares[group] += trace.share_through(found)
+                    shares[group] += hub_share(trace)
         summary = Summary(
             rollouts=counts["all"] + skipped.total(),
             traced=counts["all"],
             skipped=dict(skipped.most_common()),
             tokens=tokens,
             largest_conservation_error=worst,
-            hub_tokens=hubs.most_common(10),
+            hub_words=hubs.most_common(10),
             share_through_hubs={group: shares[group] / counts[group] for group in shares},
             backbone_edges_per_token=edges / max(counts["all"], 1),
         )

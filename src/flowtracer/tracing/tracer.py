@@ -28,6 +28,7 @@ from flowtracer.flow.edges import MAX_EDGES
 from flowtracer.flow.layer_panels import layers_within_budget
 from flowtracer.flow.layered import ENDS, LayeredSolution, solve_layered
 from flowtracer.flow.layered_edges import summarise_layered_edges
+from flowtracer.flow.null import DistanceMeans, expected_flow
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
 from flowtracer.model.contributions import PredictedTokens, layer_reader
@@ -276,9 +277,10 @@ class Tracer:
             attention: PanelSource = CapacityPanels([CAPACITIES[self.capacity](layer) for layer in layers])
         else:
             attention = AttentionPanels(layers) if tokens is None else attention_panels(layers, *tokens)
-        panels = within_budget(attention, self.memory_budget)
+        panels = DistanceMeans(within_budget(attention, self.memory_budget), answer_BT)
         spans = [item.step_spans() for item in batch]
         solution = solve(panels, question_BT, answer_BT)
+        expected_BT = expected_flow(panels.kernel_BT, solution)
         summaries = summarise_edges(panels, solution, max_edges=self.max_edges, steps=spans)
         edges = [summary.edges for summary in summaries]
         if self.heads_per_edge and self.capacity == "attention":
@@ -289,7 +291,8 @@ class Tracer:
         else:
             heads = [no_heads(len(kept), len(layers)) for kept in edges]
         return [
-            self._result(item, spans[row], solution, row, summaries[row], heads[row]) for row, item in enumerate(batch)
+            self._result(item, spans[row], solution, row, summaries[row], heads[row], expected_BT[row])
+            for row, item in enumerate(batch)
         ]
 
     def _solve_layered(
@@ -321,6 +324,7 @@ class Tracer:
         row: int,
         summary: EdgeSummary,
         more: dict[str, Any],
+        expected_T: Tensor | None = None,
     ) -> Trace | Skipped:
         if not bool(solution.finite_B[row]):
             message = "expected finite attention, got NaN or infinity; check the model's weights and its dtype"
@@ -360,6 +364,7 @@ class Tracer:
             capacity=self.capacity,
             graph=self.graph,
             ends=self.ends,
+            expected_flow=None if expected_T is None else whole(expected_T),
             metadata={"id": item.rollout.id, **item.rollout.metadata},
         )
 

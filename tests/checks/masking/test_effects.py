@@ -8,6 +8,7 @@ import torch
 
 import flowtracer as ft
 from flowtracer.checks.masking import hidden_effects, with_all_effects, with_hub_effects
+from flowtracer.text.span import Span
 from masked_eager import FAMILIES, eager_logits
 from tiny import tiny_model, tiny_tokenizer
 
@@ -27,8 +28,10 @@ def test_it_is_what_an_eager_forward_without_the_token_gives(family):
         logits_TL, _ = eager_logits(model, ids, hidden)
         return float(logits_TL[places].log_softmax(-1).gather(-1, answer[:, None]).sum())
 
-    tokens = [3, trace.response.start, trace.response.start + 5, trace.answer.start - 1]
-    expected = [log_prob((token,)) - log_prob(()) for token in tokens]
+    start = trace.response.start
+    tokens = [3, start, start + 5, trace.answer.start - 1, Span(start=start, stop=start + 4)]
+    runs = [(token,) if isinstance(token, int) else tuple(token) for token in tokens]
+    expected = [log_prob(run) - log_prob(()) for run in runs]
     assert any(abs(change) > 1e-3 for change in expected)
     for budget in (1, 4096):  # each alone, and all in one forward
         assert hidden_effects(model, trace, tokens, max_tokens=budget) == pytest.approx(expected, abs=1e-4)

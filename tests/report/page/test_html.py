@@ -46,13 +46,15 @@ def test_a_trace_is_packed_whole():
     assert place < layers * heads
 
 
-def test_a_page_searches_its_paths_once(monkeypatch):
+def test_a_page_searches_its_paths_once_a_level(monkeypatch):
     trace = made_trace(*sums(4))
     searched = []
     paths = Trace.paths
-    monkeypatch.setattr(Trace, "paths", lambda self, k=5: searched.append(k) or paths(self, k))
+    monkeypatch.setattr(
+        Trace, "paths", lambda self, k, *, level: searched.append((k, level)) or paths(self, k, level=level)
+    )
     html.trace_page(trace)
-    assert searched == [8]
+    assert searched == [(4, "steps"), (4, "words")]
 
 
 def test_offsets_count_utf16_units():

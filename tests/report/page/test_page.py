@@ -46,10 +46,27 @@ def test_it_renders_offline_and_asks_for_nothing(opened, file, trace):
     assert page.texts("h1") == [trace.summary()]
     assert page.texts(".verdict bdi") == [trace.answer_text]
     assert len(page.texts("#hubs .row")) == 12
-    assert len(page.texts("#paths .row")) == len(trace.paths(8))
+    ways = [*trace.paths(4, level="steps"), *trace.paths(4, level="words")]
+    assert len(page.texts("#paths .row")) == len(ways)
+    assert page.texts("#paths .level") == ["through sentences", "through words"]
+    named = [bdi for path in ways for bdi in path.to_dict()["units"]]
+    shown = page.page.locator("#paths bdi").evaluate_all("all => all.map((bdi) => bdi.firstChild.textContent)")
+    assert shown == [unit["label"] for unit in named]
     assert len(page.texts("#heads .row")) == 8
     assert len(page.texts("#layers .column")) == 4
     assert page.page.locator(".badge").first.get_attribute("title") == "hidden: not measured"
+
+
+def test_a_hub_shows_what_its_place_alone_would_carry(opened, file, trace, tmp_path):
+    assert opened(file).page.locator("#hubs .expected").count() == 0, "a trace that does not know it"
+    known = dataclasses.replace(trace, expected_flow=trace.flow / 4)
+    page = opened(known.to_html(tmp_path / "known.html"))
+    assert page.page.locator("#hubs .expected").count() == 12
+    hub = known.hubs(1)[0]
+    title = page.page.locator("#hubs .row").first.get_attribute("title")
+    assert title.startswith("its place alone would carry ")
+    assert float(title.split()[-2]) == pytest.approx(100 * hub.expected, rel=0.06)
+    assert page.page.locator("#ribbon .hub").count() == sum(len(h.unit.span) for h in known.hubs(12))
 
 
 def test_a_measured_hub_says_what_hiding_it_does(opened, trace, tmp_path):

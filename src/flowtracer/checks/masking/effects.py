@@ -1,9 +1,9 @@
-"""What single tokens do to the answer as it stands: each is hidden in turn, and log p(answer) is measured.
+"""What single tokens or words do to the answer as it stands: each is hidden in turn, and log p(answer) is measured.
 
-One row of a batch for each token: its column of the attention mask is 0, so no later token attends to it in any layer
-or head, and all keep their positions. What the token itself predicts is left as it was, and so is all that stands
+One row of a batch for each: its columns of the attention mask are 0, so no later token attends to them in any layer or
+head, and all keep their positions. What a hidden token itself predicts is left as it was, and so is all that stands
 before it: rows begin at the first token that their batch hides, on keys and values of the text as it is. Nothing is
-generated, so a dozen tokens cost less than a dozen forwards, and all of a response's about half as many as it has.
+generated, so a dozen cost less than a dozen forwards, and all tokens of a response about half as many as it has.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from flowtracer.model.forward import accepted, cache_argument, windowed
 from flowtracer.shapes import Float, Int
+from flowtracer.text.span import Span
 from flowtracer.trace.trace import Trace
 
 _SLACK = 1.25
@@ -26,51 +27,56 @@ _SLACK = 1.25
 
 
 def with_hub_effects(model: Any, trace: Trace, *, hubs: int = 12, max_tokens: int = 4096) -> Trace:
-    """The trace, with the effects of its largest hubs."""
-    return _with_effects(model, trace, [hub.token for hub in trace.hubs(hubs)], max_tokens)
+    """The trace, with the effects of its largest hubs, each word as a whole."""
+    found = trace.hubs(hubs)
+    changes = hidden_effects(model, trace, [hub.unit.span for hub in found], max_tokens=max_tokens)
+    measured = {hub.token: change for hub, change in zip(found, changes, strict=True)}
+    return replace(trace, effects={**trace.effects, **measured})
 
 
 def with_all_effects(model: Any, trace: Trace, *, max_tokens: int = 4096) -> Trace:
-    """The trace, with the effects of all tokens of the response that stand before the answer."""
-    return _with_effects(model, trace, range(max(trace.response.start, 1), trace.answer.start), max_tokens)
-
-
-def _with_effects(model: Any, trace: Trace, tokens: Sequence[int], max_tokens: int) -> Trace:
+    """The trace, with the effects of all tokens of the response that stand before the answer, each by itself."""
+    tokens = range(max(trace.response.start, 1), trace.answer.start)
     changes = hidden_effects(model, trace, tokens, max_tokens=max_tokens)
     return replace(trace, effects={**trace.effects, **dict(zip(tokens, changes, strict=True))})
 
 
 @torch.inference_mode()
-def hidden_effects(model: Any, trace: Trace, tokens: Sequence[int], *, max_tokens: int = 4096) -> list[float]:
-    """Change of log p(answer), in nats, when each of `tokens` alone is hidden from all later tokens.
+def hidden_effects(model: Any, trace: Trace, hidden: Sequence[int | Span], *, max_tokens: int = 4096) -> list[float]:
+    """Change of log p(answer), in nats, when each of `hidden` alone is hidden from all later tokens.
 
     Args:
         model: The model that the trace is of, in evaluation mode.
         trace: Its answer is scored where it stands.
-        tokens: Places before the answer, the first excepted, which nothing could stand in for.
+        hidden: Tokens, or runs of them, before the answer; the first excepted, which nothing could stand in for.
         max_tokens: Tokens of one forward; a longer trace runs alone.
     """
     text = _Text(model, trace)
-    found: dict[int, float] = {}
-    for group in _groups(sorted(set(tokens)), text.stop, max_tokens, starts_anywhere=text.cache is not None):
+    spans = [Span(start=place, stop=place + 1) if isinstance(place, int) else place for place in hidden]
+    found: dict[Span, float] = {}
+    for group in _groups(sorted(set(spans), key=_start), text.stop, max_tokens, anywhere=text.cache is not None):
         hidden_BA = text.log_probs(group)
-        counts_BA = text.predicting_A > torch.tensor(group, device=hidden_BA.device)[:, None]
-        changes_B = ((hidden_BA - text.reference_A) * counts_BA).sum(-1)
-        found |= dict(zip(group, changes_B.tolist(), strict=True))
-    return [found[token] for token in tokens]
+        stops_B1 = torch.tensor([[span.stop] for span in group], device=hidden_BA.device)
+        changes_BA = (hidden_BA - text.reference_A) * (text.predicting_A >= stops_B1)
+        found |= dict(zip(group, changes_BA.sum(-1).tolist(), strict=True))
+    return [found[span] for span in spans]
 
 
-def _groups(tokens: list[int], stop: int, max_tokens: int, *, starts_anywhere: bool) -> list[list[int]]:
-    """Tokens that run together, in order: each group runs from its first to the end of the text."""
-    groups: list[list[int]] = []
-    for token in tokens:
+def _start(span: Span) -> int:
+    return span.start
+
+
+def _groups(spans: list[Span], stop: int, max_tokens: int, *, anywhere: bool) -> list[list[Span]]:
+    """What runs together, in order: each group from its first token, if rows may begin anywhere, to the text's end."""
+    groups: list[list[Span]] = []
+    for span in spans:
         group = groups[-1] if groups else []
-        width = stop - group[0] if group and starts_anywhere else stop
-        alike = not starts_anywhere or width <= _SLACK * (stop - token)
+        width = stop - group[0].start if group and anywhere else stop
+        alike = not anywhere or width <= _SLACK * (stop - span.start)
         if group and alike and (len(group) + 1) * width <= max_tokens:
-            group.append(token)
+            group.append(span)
         else:
-            groups.append([token])
+            groups.append([span])
     return groups
 
 
@@ -88,13 +94,14 @@ class _Text:
         self.cache: Any = None if windowed(model) or len(caches) < 2 else caches[cache_argument(model)]
         self.reference_A: Float[Tensor, " A"] = self._run(0, torch.ones_like(self._ids_1T), self.cache)[0]
 
-    def log_probs(self, hidden: Sequence[int]) -> Float[Tensor, "B A"]:
-        """Log-probabilities of the answer's tokens; each row hides one token from those after it."""
+    def log_probs(self, hidden: Sequence[Span]) -> Float[Tensor, "B A"]:
+        """Log-probabilities of the answer's tokens; each row hides one run of tokens from those after it."""
         mask_BT = torch.ones(len(hidden), self.stop, dtype=torch.long, device=self._ids_1T.device)
-        mask_BT[torch.arange(len(hidden)), torch.tensor(hidden)] = 0
+        for row, span in enumerate(hidden):
+            mask_BT[row, span.start : span.stop] = 0
         if self.cache is None:
             return self._run(0, mask_BT, None)
-        start = min(hidden)
+        start = min(map(_start, hidden))
         cache = copy.deepcopy(self.cache)
         cache.crop(start - self.stop)  # by how many tokens, as every release understands it
         cache.batch_repeat_interleave(len(hidden))

@@ -45,7 +45,7 @@ def category_shares(traces: Sequence[Trace]) -> Mapping[str, Float[ndarray, " N"
     for trace in traces:
         tokens = np.flatnonzero(reasoning(trace))
         kinds = {int(t): CATEGORIES.index(category(trace.label(int(t)))) for t in tokens}
-        hubs = [kinds[hub.token] for hub in trace.hubs(HUBS) if hub.token in kinds]
+        hubs = [kinds[hub.token] for hub in trace.hubs(HUBS, level="tokens") if hub.token in kinds]
         for row, members, weights in (
             (hub_row, hubs, np.ones(len(hubs))),
             ("flow", list(kinds.values()), trace.flow[tokens]),

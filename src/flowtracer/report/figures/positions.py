@@ -46,7 +46,7 @@ def _positions_of_one(trace: Trace) -> Figure:
     top = 1.08 * float(flow[inside].max(initial=0)) or 1.0
     hubs = trace.hubs()
     marked = np.zeros(end, dtype=bool)
-    marked[[hub.token for hub in hubs]] = True
+    marked[[token for hub in hubs for token in hub.unit.span]] = True
     prompt = np.arange(end) < trace.response.start
     for chosen, colour in ((prompt & inside, GREY), (~prompt & ~marked & inside, BLUE), (marked, ORANGE)):
         _bars(axes, np.flatnonzero(chosen), flow, colour)
@@ -56,7 +56,7 @@ def _positions_of_one(trace: Trace) -> Figure:
             axes.axvline(span.start - 0.5, color=LIGHT, lw=0.6, zorder=0)
     axes.set(xlim=(-0.5, end - 0.5), ylim=(0, top), xlabel="token", ylabel="share of flow that passes")
     axes.yaxis.set_major_formatter(percent)
-    _label_above(axes, [(hub.token, plain(trace.label(hub.token), 14)) for hub in hubs], flow, top, end)
+    _label_above(axes, [(hub.token, plain(hub.label, 14)) for hub in hubs], flow, top, end)
     parts = {"prompt": GREY, "response": BLUE, "hub": ORANGE, "answer": LIGHT}
     handles = [Patch(color=colour, label=name) for name, colour in parts.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1, handleheight=0.8)

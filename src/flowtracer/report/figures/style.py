@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from flowtracer.errors import MissingDependencyError
+from flowtracer.text.printable import printable
 from flowtracer.trace.measures import verdict
-from flowtracer.trace.trace import Trace, printable
+from flowtracer.trace.trace import Trace
 
 try:
     import matplotlib

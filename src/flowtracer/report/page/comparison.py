@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from flowtracer.report.page.html import one_line, render
+from flowtracer.report.page.html import render
 from flowtracer.report.page.payload import pack, pack_trace
-from flowtracer.trace.backbone import Hub
+from flowtracer.text.printable import one_line
 from flowtracer.trace.compare import Comparison, GroupComparison
 from flowtracer.trace.measures import identity
 from flowtracer.trace.trace import Trace
+from flowtracer.trace.unit_flow import Hub
 
 COMPARED_EDGES = 1_200
 """Largest edges of each of two traces: as many as a trace's own page shows at first."""
@@ -24,9 +25,9 @@ def comparison_page(comparison: Comparison) -> str:
         "shared_tokens": comparison.shared_tokens,
         "shared_steps": comparison.shared_steps,
         "divergence": None if comparison.divergence is None else dataclasses.asdict(comparison.divergence),
-        "kept": [[_hub(comparison.a, a), _hub(comparison.b, b)] for a, b in comparison.hubs_kept],
-        "lost": [_hub(comparison.a, hub) for hub in comparison.hubs_lost],
-        "new": [_hub(comparison.b, hub) for hub in comparison.hubs_new],
+        "kept": [[_hub(a), _hub(b)] for a, b in comparison.hubs_kept],
+        "lost": [_hub(hub) for hub in comparison.hubs_lost],
+        "new": [_hub(hub) for hub in comparison.hubs_new],
         "steps": [dataclasses.asdict(pair) for pair in comparison.steps],
     }
     return render(
@@ -54,8 +55,8 @@ def group_page(group: GroupComparison) -> str:
     )
 
 
-def _hub(trace: Trace, hub: Hub) -> dict[str, Any]:
-    return {"token": hub.token, "kind": hub.kind, "flow": float(trace.flow[hub.token])}
+def _hub(hub: Hub) -> dict[str, Any]:
+    return {"token": hub.token, "label": hub.label, "kind": hub.kind, "flow": hub.flow}
 
 
 def _name(trace: Trace) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 from flowtracer import __version__
 from flowtracer.errors import InputError
 from flowtracer.report.page.payload import describe, pack_trace
+from flowtracer.text.printable import one_line
 from flowtracer.trace.measures import verdict
-from flowtracer.trace.trace import Trace, printable
+from flowtracer.trace.trace import Trace
 
 ASSETS = Path(__file__).parent / "assets"
 _FRAME_HEIGHT = 760
@@ -112,15 +113,6 @@ def page_title(trace: Trace) -> str:
     name = trace.metadata.get("id")
     answer = one_line(trace.answer_text)
     return f"{one_line(str(name))}: {answer}" if name else f"The flow to {answer}"
-
-
-def one_line(text: str) -> str:
-    """Text that steers nothing, on one line and not without end."""
-    line = printable(text).replace("\n", " ")
-    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
-
-
-_LONGEST_LINE = 600
 
 
 def _facts(trace: Trace, kept: float) -> list[str]:

@@ -15,9 +15,9 @@ from flowtracer.checks.meter import MeterResult
 from flowtracer.checks.meter.result import Example
 from flowtracer.checks.meter.worth import UNIFORM, Worth
 from flowtracer.intervals import Interval
-from flowtracer.report.page.html import one_line, render
+from flowtracer.report.page.html import render
 from flowtracer.report.terminal.meter import percent
-from flowtracer.trace.trace import printable
+from flowtracer.text.printable import one_line, printable
 
 
 def meter_page(result: MeterResult) -> str:

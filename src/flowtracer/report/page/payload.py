@@ -26,7 +26,8 @@ from flowtracer.trace.measures import verdict
 from flowtracer.trace.trace import Trace
 
 HUBS = 12
-PATHS = 8
+PATHS = 4
+"""Paths through steps, and as many through words."""
 STEP_EDGES = 6_000
 """Largest flows between sentences; beyond that many no screen has room."""
 HEADED_EDGES = 40_000
@@ -125,15 +126,15 @@ def _heads(trace: Trace, edges: int) -> dict[str, np.ndarray]:
 
 
 def describe(trace: Trace) -> dict[str, Any]:
-    """All of a trace that is no array, ready for JSON; paths are searched here, once."""
-    paths = trace.paths(PATHS)
+    """All of a trace that is no array, ready for JSON; hubs and paths are searched here, once."""
+    walks = trace.walk_graph
     return {
         "text": trace.text,
-        "summary": trace.summary(paths=paths),
+        "summary": trace.summary(),
         "answer_text": trace.answer_text,
         "answer_rule": trace.answer_rule,
         "verdict": verdict(trace),
-        "share_kept": min(1.0, kept_share(trace._graph(), len(trace.edges))),
+        "share_kept": min(1.0, kept_share(walks, len(walks.edges))),
         "complete": trace.edges.complete,
         "model": trace.model,
         "layers": list(trace.layers),
@@ -142,17 +143,12 @@ def describe(trace: Trace) -> dict[str, Any]:
         "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
         "metadata": _shown_metadata(trace.metadata),
         **{name: [span.start, span.stop] for name in _SPANS for span in [getattr(trace, name)]},
-        "hubs": [
-            {
-                "token": hub.token,
-                "kind": hub.kind,
-                "fan_in": round(hub.fan_in, 3),
-                "fan_out": round(hub.fan_out, 3),
-                "effect": trace.effects.get(hub.token),
-            }
-            for hub in trace.hubs(HUBS)
+        "hubs": [{**hub.to_dict(), "effect": trace.effects.get(hub.token)} for hub in trace.hubs(HUBS)],
+        "paths": [
+            {**path.to_dict(), "level": level}
+            for level in ("steps", "words")
+            for path in trace.paths(PATHS, level=level)
         ],
-        "paths": [{"tokens": list(path.tokens), "share": path.share, "exact": path.exact} for path in paths],
     }
 
 

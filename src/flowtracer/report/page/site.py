@@ -20,8 +20,9 @@ from typing import Any
 from flowtracer import __version__
 from flowtracer.errors import FormatError, InputError
 from flowtracer.folders import LineFile, as_lines, digest, write_atomically
-from flowtracer.report.page.html import one_line, render, trace_page, write_page
+from flowtracer.report.page.html import render, trace_page, write_page
 from flowtracer.report.page.payload import pack
+from flowtracer.text.printable import one_line
 from flowtracer.trace.measures import HUBS, concentration, hub_share, reward, verdict
 from flowtracer.trace.trace import Skipped, Trace, load_trace
 
@@ -118,7 +119,7 @@ def _row(name: str, trace: Trace) -> dict[str, Any]:
         "tokens": len(trace),
         "concentration": concentration(trace),
         "hubs": hub_share(trace),
-        "words": [trace.label(hub.token) for hub in trace.hubs(HUBS)],
+        "words": [hub.label for hub in trace.hubs(HUBS)],
     }
 
 

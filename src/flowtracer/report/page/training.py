@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from flowtracer.errors import FormatError, InputError
-from flowtracer.report.page.html import one_line, render
+from flowtracer.report.page.html import render
 from flowtracer.report.page.payload import pack, pack_trace
+from flowtracer.text.printable import one_line
 from flowtracer.trace.measures import concentration, hub_share, reward, verdict
 from flowtracer.trace.trace import Trace, load_trace
 

@@ -6,11 +6,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from flowtracer.text.printable import printable
 from flowtracer.trace.alignment import StepPair
-from flowtracer.trace.backbone import Hub
 from flowtracer.trace.compare import Comparison, GroupComparison
 from flowtracer.trace.measures import hub_share, identity
-from flowtracer.trace.trace import Trace, printable
+from flowtracer.trace.trace import Trace
+from flowtracer.trace.unit_flow import Hub
 
 KEPT, LOST, NEW = "#3182bd", "#e6550d", "#31a354"
 _STEP_LENGTH = 200
@@ -62,13 +63,13 @@ def _identities(traces: list[Trace], names: list[str]) -> Table:
 
 
 def _hubs(comparison: Comparison) -> Table:
-    table = _table("Hubs", "", "token")
+    table = _table("Hubs", "", "word")
     for header in ("at in A", "flow in A", "at in B", "flow in B"):
         table.add_column(header, justify="right")
     table.add_column("kind")
 
-    def place(trace: Trace, hub: Hub | None) -> tuple[str, str]:
-        return ("", "") if hub is None else (str(hub.token), f"{trace.flow[hub.token]:.1%}")
+    def place(hub: Hub | None) -> tuple[str, str]:
+        return ("", "") if hub is None else (str(hub.unit.span.start), f"{hub.flow:.1%}")
 
     rows: list[tuple[str, str, Hub | None, Hub | None]] = [
         *(("kept", KEPT, a, b) for a, b in comparison.hubs_kept),
@@ -76,13 +77,13 @@ def _hubs(comparison: Comparison) -> Table:
         *(("new", NEW, None, b) for b in comparison.hubs_new),
     ]
     for fate, style, a, b in rows:
-        label = comparison.a.label(a.token) if a is not None else comparison.b.label(b.token) if b is not None else ""
-        kinds = dict.fromkeys(hub.kind for hub in (a, b) if hub is not None)
+        found = [hub for hub in (a, b) if hub is not None]
+        kinds = dict.fromkeys(hub.kind for hub in found)
         table.add_row(
             Text(fate, style=style),
-            Text(label),
-            *place(comparison.a, a),
-            *place(comparison.b, b),
+            Text(found[0].label),
+            *place(a),
+            *place(b),
             " → ".join(kinds),
         )
     return table
@@ -116,7 +117,7 @@ def _step_text(trace: Trace, step: int | None, pair: StepPair, alone: str) -> Te
 
 
 def _group_hubs(group: GroupComparison) -> Table:
-    table = _table("Hubs by how many responses have them", "token", "kind")
+    table = _table("Hubs by how many responses have them", "word", "kind")
     for header in ("responses", "right", "wrong"):
         table.add_column(header, justify="right")
     for hub in group.hubs:

@@ -14,8 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flowtracer.trace.measures import reasoning, step_of
-from flowtracer.trace.trace import Trace, printable
+from flowtracer.text.printable import printable
+from flowtracer.trace.measures import reasoning
+from flowtracer.trace.trace import Trace
 
 # One hue from light to dark reads the same with any colour vision. The widest level is the share that flow credit
 # boosts by default.
@@ -39,7 +40,9 @@ def render(trace: Trace, *, hubs: int = 8, paths: int = 3, prompt: bool = False)
         "",
         _hub_table(trace, hubs),
         "",
-        _path_table(trace, paths),
+        _path_table(trace, paths, "steps"),
+        "",
+        _path_table(trace, paths, "words"),
     )
 
 
@@ -52,7 +55,8 @@ def _text(trace: Trace, *, prompt: bool) -> RenderableType:
     for token in trace.answer:
         text.stylize(ANSWER_STYLE, *trace.offsets[token])
     for hub in trace.hubs():
-        text.stylize("underline", *trace.offsets[hub.token])
+        span = hub.unit.span
+        text.stylize("underline", trace.offsets[span.start, 0], trace.offsets[span.stop - 1, 1])
     return Padding(text if prompt else text[first:], (0, 2))
 
 
@@ -74,17 +78,19 @@ def _legend() -> Text:
 
 
 def _hub_table(trace: Trace, n: int) -> Table:
-    table = Table("hub", "token", "in step", title="Hubs", title_justify="left", box=None, pad_edge=False)
+    table = Table("token", "hub", "in step", title="Hubs", title_justify="left", box=None, pad_edge=False)
     table.add_column("flow", justify="right")
+    table.add_column("by place", justify="right")
     table.add_column("fan-in", justify="right")
     table.add_column("fan-out", justify="right")
     table.add_column("kind")
     for hub in trace.hubs(n):
         table.add_row(
-            str(hub.token),
-            Text(trace.label(hub.token)),
-            str(step_of(trace, hub.token)),
-            f"{trace.flow[hub.token]:.1%}",
+            str(hub.unit.span.start),
+            Text(hub.label),
+            str(hub.step),
+            f"{hub.flow:.1%}",
+            "" if hub.expected is None else f"{hub.expected:.1%}",
             f"{hub.fan_in:.1f}",
             f"{hub.fan_out:.1f}",
             hub.kind,
@@ -92,10 +98,11 @@ def _hub_table(trace: Trace, n: int) -> Table:
     return table
 
 
-def _path_table(trace: Trace, k: int) -> Table:
-    table = Table(title="Strongest paths", title_justify="left", box=None, pad_edge=False)
+def _path_table(trace: Trace, k: int, level: str) -> Table:
+    title = f"Strongest paths through {level}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("share", justify="right")
-    table.add_column("path", min_width=len("Strongest paths"))
-    for path in trace.paths(k):
-        table.add_row(f"{path.share:.2%}", Text(" → ".join(trace.label(t) for t in path.tokens)))
+    table.add_column("path", min_width=len(title))
+    for path in trace.paths(k, level=level):
+        table.add_row(f"{path.share:.1%}", Text(path.way))
     return table

@@ -1,0 +1,50 @@
+"""A trace in one sentence: which steps and which numbers carried the answer, and what came straight from the prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowtracer.text.printable import printable
+from flowtracer.trace.unit_flow import UnitFlow
+
+if TYPE_CHECKING:
+    from flowtracer.trace.trace import Trace
+
+_STEPS = 2
+_NUMBERS = 3
+_CANDIDATES = 12
+"""Hubs among which numbers are looked for: what carries less than so many others is not worth a sentence."""
+
+
+def summary(trace: Trace) -> str:
+    """One sentence for a reader who knows the question: shares are probabilities that a walk passes."""
+    answer = f"The answer {printable(trace.answer_text)} draws"
+    reading = UnitFlow(trace, "steps")
+    steps = reading.hubs(_STEPS, by="flow", prompt=False)
+    if not steps:
+        return f"{answer} its flow straight from the prompt."
+    first, *others = steps
+    through = f"{first.flow:.0%} of its flow through {first.unit.name}"
+    through += "".join(f" and {hub.flow:.0%} through {hub.unit.name}" for hub in others)
+    names = _named(trace)
+    above = f", above all by {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}" if names else ""
+    least = "" if trace.edges.complete else "at least "
+    return f"{answer} {through}{above}; {least}{_straight(reading):.0%} comes straight from the prompt."
+
+
+def _straight(steps: UnitFlow) -> float:
+    """Probability that a walk steps from the prompt into the answer; a lower bound if edges were cut."""
+    edges = steps.graph.edges
+    prompt = np.array([unit.kind == "prompt" for unit in steps.units])
+    return float(edges.flow[prompt[edges.source] & steps.graph.sink[edges.target]].sum())
+
+
+def _named(trace: Trace) -> list[str]:
+    """The numbers among the hubs, or where there are none the words."""
+    hubs = trace.hubs(_CANDIDATES)
+    numbers, words = (
+        list(dict.fromkeys(hub.unit.name for hub in hubs if hub.unit.kind == kind)) for kind in ("number", "word")
+    )
+    return (numbers or words)[:_NUMBERS]
