@@ -1,6 +1,7 @@
 """Credit for a loop of one's own is the trainer's on the same sequences, and says what it lacks."""
 
 import importlib.util
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,11 @@ def test_images_are_refused():
 def test_a_prompt_without_a_token_is_refused():
     with pytest.raises(InputError, match="got none in row 1"):
         ft.credit_weights(tiny_model(), tiny_tokenizer(), [[3], []], [[4], [5]], [1.0, 1.0])
+
+
+def test_the_docs_show_the_examples_loop():
+    shown = (EXAMPLE.parents[1] / "docs" / "training.md").read_text().split("```python\n")[1].split("```")[0]
+    assert textwrap.indent(shown, "    ") in EXAMPLE.read_text()
 
 
 def test_the_example_trains():

@@ -89,6 +89,8 @@ def test_the_run_file_of_the_cluster_says_what_flow_is():
     given = ["--config", str(EXAMPLES / "cluster" / "qwen3.yaml"), "--use_cpu", "true"]
     script, arguments, model, _ = parser.parse_args_and_config(given)
     assert (arguments.credit, arguments.credit_options) == ("flow", {"ratio": 0.4, "gamma": 1.5})
+    told = parser.parse_args_and_config([*given, "--credit_options", '{"gamma": 2.0}'])[1]
+    assert told.credit_options == {"gamma": 2.0}
     assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * 8 == 512
     assert (script.dataset_name, model.model_name_or_path) == ("trl-lib/DeepMath-103K", "Qwen/Qwen3-4B")
 

@@ -122,8 +122,8 @@ def credit_weights(
     signals = Signals(mask_BR=mask_BR, advantages_B=advantages_B, seeds_B=seeds_B, trained=trained, readings=readings)
     advantages_BR = token_advantages(strategy, signals, normalise=normalise)
     return CreditWeights(
-        advantages_BR=advantages_BR * mask_BR,
-        weights_BR=token_factors(advantages_BR, advantages_B) * mask_BR,
+        advantages_BR=advantages_BR.masked_fill(~mask_BR, 0),
+        weights_BR=token_factors(advantages_BR, advantages_B).masked_fill(~mask_BR, 0),
         mask_BR=mask_BR,
         misses=dict(misses),
     )
