@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from trl.trainer.utils import split_pixel_values_by_grid
 
 from flowtracer.attention.panels import AttentionPanels
 from flowtracer.errors import CaptureError
 from flowtracer.model.capture import AttentionReader, record_attention
+from flowtracer.signals.images import COUNTS, Images
 from flowtracer.signals.reader import SignalReader
 from sampling import tensors_of
 from tiny_vlm import BOTH_WAYS, CAUSAL, asked, picture, sampled_of, tiny_vlm
@@ -94,6 +96,36 @@ def test_every_sequence_reads_as_it_does_alone_and_no_other_picture_does(family)
     for name in ("throughput_BR", "received_BR", "row_entropy_BR", "log_prob_BR", "saliency_BR", "influence_BR"):
         one, other, *_ = together[name]
         assert float((one - other).abs().max()) > 1e-3 * float(one.abs().max()), name
+
+
+def laid_out(**tensors):
+    """Tensors whose rows are all different."""
+    return {name: torch.arange(n * 12).view(n, 3, 2, 2) for name, n in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {
+            "pixel_values": torch.arange(28).view(14, 2),
+            "image_grid_thw": torch.tensor([[1, 2, 2], [1, 2, 3], [1, 2, 2]]),
+        },
+        laid_out(pixel_values=3, image_position_ids=3),
+        laid_out(pixel_values=6, spatial_shapes=6, pixel_attention_mask=6) | {"num_tiles": [1, 5, 0]},
+        laid_out(pixel_values=7) | {"num_tiles": [3, 4, 0]},
+        laid_out(pixel_values=3, image_sizes=3),
+    ],
+    ids=["grids", "positions", "shapes", "tiles", "images"],
+)
+def test_tensors_are_cut_by_sequence_as_trl_cuts_them(batch):
+    batch = batch | {"num_images": [1, 2, 0]}
+    images = Images.of(batch, 3)
+    assert images.shown == [True, True, False]
+    for name, parts in split_pixel_values_by_grid(batch).items():
+        if name not in COUNTS:
+            assert len(images.pieces[name]) == 3
+            for got, expected in zip(images.pieces[name], parts, strict=True):
+                assert torch.equal(got, expected), name
 
 
 def test_images_that_are_seen_from_both_ways_are_refused_for_what_reads_attention():
