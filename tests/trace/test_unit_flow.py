@@ -180,6 +180,8 @@ def test_short_representations_say_what_and_where():
     assert "by place alone" in repr(hub)
     assert repr(path) == f"<Path {path.share:.1%}: {path.way}>"
     assert path.way.startswith("the prompt → ")
+    ways = {path.way for path in trace.paths(20, level="words")}
+    assert {"“Ann” (prompt) → “7”", "“3” (prompt) → end of step 1 → “7”"} <= ways
     assert repr(trace) == "<Trace s: 14 tokens, 3 steps, answer 7; synthetic>"
     assert repr(make_trace()) == "<Trace 7: 4 tokens, 1 steps, answer 3, right; tiny>"
 

@@ -12,7 +12,7 @@ from flowtracer.text.printable import one_line, printable
 from flowtracer.trace.measures import identity
 from flowtracer.trace.trace import Trace
 
-_LENGTH = 72
+_STEP_LENGTH = 72
 
 
 def explanation(trace: Trace, *, hubs: int = 8, paths: int = 5) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _step_rows(steps: Iterable[dict[str, Any]]) -> list[Cells]:
                 str(step["index"]),
                 f"{step['inflow']:.2f}",
                 f"{step['outflow']:.2f}",
-                one_line(step["text"], _LENGTH),
+                one_line(step["text"], _STEP_LENGTH),
             )
             for step in steps
         ),

@@ -11,8 +11,8 @@ walk from source to sink is a Markov chain that steps from `i` to `k` with proba
    long as they outweigh the prefix's smallest edge;
 4. the share *through* tokens is the probability that a walk passes any of them: it is counted where it first does.
 
-A token gathers or broadcasts by its effective fan-in and fan-out. Graphs on words and steps are read
-alike (`unit_flow.py`).
+A token gathers or broadcasts by its effective fan-in and fan-out. Graphs on words and steps are read alike
+(`unit_flow.py`).
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Path:
 
     @property
     def way(self) -> str:
-        """What it passes, by name and place, from left to right."""
-        return " → ".join(unit.name for unit in self.units) or " → ".join(map(str, self.tokens))
+        """What it passes, by name, words with the step that they are in; by number where it has no units."""
+        return " → ".join(unit.told for unit in self.units) or " → ".join(map(str, self.tokens))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON."""

@@ -47,6 +47,13 @@ class Unit:
         quoted = f"“{self.label}”"
         return f"step {self.step} {quoted}" if self.kind == "step" else quoted
 
+    @property
+    def told(self) -> str:
+        """Its name, with the step that it is in where the name does not say it."""
+        if self.kind in ("step", "prompt", "end", "answer"):
+            return self.name
+        return f"{self.name} ({f'step {self.step}' if self.step else 'prompt'})"
+
 
 def units(trace: Trace, level: str) -> list[Unit]:
     """The units of a trace; they tile its tokens.
