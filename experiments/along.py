@@ -29,12 +29,13 @@ from outcome import RESULTS, write_outcome
 STEPS = (0, 10, 20, 40)
 TASK = Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=20, max_target=100)
 CREDIT = (
-    "uniform,position,correlation,flow,flow:keep=bottom,flow_contrast,free_flow,attention,attention_entropy,local,"
-    "entropy,gradient,random,shuffled,flow:layers=[4,5]"
+    "uniform,position,correlation,flow,flow:keep=bottom,flow:layers=[4,5],flow:capacity=value,flow:capacity=alti,"
+    "flow:graph=layered,capacity=alti,flow_contrast,flow_contrast:graph=layered,capacity=alti,free_flow,attention,"
+    "attention_entropy,random"
 )
 HOW = MeterOptions(max_new_tokens=128, rollouts=4096, minibatches=12, seed=3)
-DRAWN = {"position": BLUE, "correlation": GREEN, "flow_contrast": SKY, "flow": INK, "free_flow": ORANGE}
-DRAWN |= {"attention": VERMILLION, "random": GREY}
+DRAWN = {"position": BLUE, "correlation": GREEN, "flow_contrast": SKY, "flow": INK}
+DRAWN |= {"flow:graph=layered,capacity=alti": ORANGE, "attention": VERMILLION, "random": GREY}
 
 
 def main() -> None:
