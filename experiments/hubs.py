@@ -1,6 +1,6 @@
 """Hubs of real solutions: would a person name them, what do steps carry, and does hiding them matter?
 
-    python experiments/hubs.py gsm8k_model_solutions.jsonl --solutions 20 --effects 10
+    python experiments/hubs.py gsm8k_model_solutions.jsonl --solutions 20 --effects 12
 
 Reads grade-school-math's model solutions (`question`, and four models' solutions), problems spread over the file and
 the models in turn, and traces them with SmolLM2.
@@ -37,8 +37,11 @@ from flowtracer.trace.units import answer_span
 from outcome import write_outcome
 
 HUBS = 5
+"""As many as a summary of many traces counts."""
 FIRST = {"words": 5, "steps": 1}
+"""Solutions have two to five steps, of which five would be all."""
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+# What a person would not answer to "which words?".
 UNNAMED = frozenset(
     {
         *("a", "an", "and", "are", "as", "at", "be", "but", "by", "do", "does", "for", "from", "had", "has"),
@@ -55,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--solutions", type=int, default=20)
-    parser.add_argument("--effects", type=int, default=10, help="solutions of which every word and step is hidden")
+    parser.add_argument("--effects", type=int, default=12, help="solutions of which every word and step is hidden")
     options = parser.parse_args()
     tracer = ft.Tracer.from_pretrained("smollm2")
     rollouts = list(itertools.islice(solutions(options.file, options.solutions), options.solutions))

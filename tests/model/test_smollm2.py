@@ -36,7 +36,7 @@ def test_a_trace_of_a_pretrained_model_is_that_of_its_eager_maps(tracer):
     masks = [torch.from_numpy(span.mask(len(trace))) for span in (trace.question, trace.answer)]
     expected = ft.compute_flow(attention_TT, *masks, implementation="reference")
     np.testing.assert_allclose(trace.flow, expected.flow_T, rtol=1e-3, atol=1e-6)
-    assert trace.paths(1)[0].exact
+    assert trace.paths(1, level="tokens")[0].exact
 
 
 def test_the_answer_is_read_off_the_figures_of_the_reasoning(tracer):
