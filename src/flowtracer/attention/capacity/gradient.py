@@ -7,10 +7,10 @@ answer's tokens. A head's output is `o_k = sum_i W[k,i] v_i`, so with `g_k` the 
 
 and one backward pass through the model to the heads' outputs gives all of it: maps are made a panel at a time.
 
-*Floor.* An edge may be zero on every way from the question, and at and behind the last position that predicts the
-answer all are. So a hundredth of a row's mass is spread as its attention is, and a row of zeros is its attention:
-what attention reaches stays in reach. Where what a token keeps counts, it is `relu(<gradient, residual>)`, by the
-same rule.
+*Floor.* An edge may be zero on every way from the question, and behind the last position that predicts the answer
+all are. So a hundredth of a row's mass is spread as its attention is, and a row of zeros is its attention: what
+attention reaches stays in reach. Where what a token keeps counts, it is `relu(<gradient, residual>)`, by the same
+rule.
 """
 
 from __future__ import annotations
