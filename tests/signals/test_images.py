@@ -4,6 +4,7 @@ import pytest
 import torch
 from trl.trainer.utils import split_pixel_values_by_grid
 
+from flowtracer.attention.layer import LayerAttention
 from flowtracer.attention.panels import AttentionPanels
 from flowtracer.errors import CaptureError
 from flowtracer.model.capture import AttentionReader, record_attention
@@ -145,3 +146,20 @@ def test_images_that_are_seen_from_both_ways_are_refused_for_what_reads_attentio
     text_only = sampled_of(asked(vlm, [([], question, answer) for _, question, answer in ROWS]))
     assert text_only.images is None
     text_only.few(torch.arange(2)).attend(reader, stop_early=True)  # as a language model it is causal
+
+
+def test_a_mask_of_any_kind_says_whether_it_looks_ahead():
+    length = 150  # more than is looked at in one go
+    ahead = torch.ones(length, length, dtype=torch.bool).tril()
+    ahead[140, 143] = True
+
+    def layer(mask):
+        query = torch.zeros(1, 2, length, 4)
+        return LayerAttention(layer=0, query_BHTD=query, key_BKTD=query, scale=1.0, mask=mask)
+
+    for allowed, expected in ((ahead, True), (ahead.tril(), False)):
+        added = torch.zeros(length, length).masked_fill(~allowed, torch.finfo(torch.float32).min)
+        rule = lambda b, h, q, k, allowed=allowed: allowed[q, k]  # noqa: E731
+        for mask in (allowed[None, None], added[None, None], rule):
+            assert layer(mask).looks_ahead() is expected
+    assert layer(None).looks_ahead() is False
