@@ -1,6 +1,6 @@
 """What is each strategy worth along a training, as the policy and what is decisive change?
 
-    flowtracer train experiments/runs/along.toml
+    flowtracer train experiments/along.toml
     python experiments/along.py
 
 The meter at nano and at the checkpoints of plain GRPO on Countdown, on one stream of problems. Strategies include the

@@ -11,8 +11,12 @@ from flowtracer.signals.sampled import Sampled
 from tiny import tiny_tokenizer
 from tolerances import assert_close
 
-OF_ATTENTION = sorted(name for name in CREDITS if needs_of(make_credit(name)) & {"flow", "attention", "heads"})
-"""Strategies that read attention."""
+OF_ATTENTION = sorted(
+    name
+    for name in CREDITS
+    if needs_of(make_credit(name)) & {"flow", "attention", "heads"} and "logits" not in needs_of(make_credit(name))
+)
+"""Strategies that read attention, and nothing else of the model."""
 
 PROMPTS = ["what is 3 + 4?", "Ann has 3 apples and buys 4 more. How many?", "q"]
 RESPONSES = ["3 + 4 = 7.\nA: 7<|end|>", "First add.\nThe answer is 7. Yes.<|end|>", "no idea<|end|>"]

@@ -1,5 +1,6 @@
 """The meter from end to end: what it keeps, goes on from, refuses and shows."""
 
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -189,7 +190,9 @@ def test_the_command_writes_json_page_and_figure(tmp_path):
     assert max(len(line) for line in done.output.splitlines() if str(tmp_path) not in line) <= 80
 
 
-def test_mistakes_of_a_user_are_named(tmp_path):
+def test_mistakes_of_a_user_are_named(tmp_path, monkeypatch):
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else there(name, *rest))
     for options, message in (
         (["--credit", "flaw"], "expected a credit among"),
         (["--parameters", "lora"], "pip install peft"),

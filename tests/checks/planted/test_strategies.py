@@ -36,9 +36,9 @@ def test_every_strategy_is_judged(everything):
     rows = rows_of(everything)
     assert {name for name, by, _ in rows if by == "credit"} == set(of_text())
     scored = {"attention", "attention_entropy", "correlation", "entropy", "flow", "global", "gradient", "grail"}
-    scored |= {"local", "oar", "position", "random", "shuffled"}
+    scored |= {"local", "oar", "position", "random", "shuffled", "flow_contrast", "free_flow"}
     assert {name for name, by, _ in rows if by == "score"} <= scored
-    assert scored - {name for name, by, _ in rows if by == "score"} <= {"correlation"}
+    assert scored - {name for name, by, _ in rows if by == "score"} <= {"correlation", "flow_contrast"}
     for (_, by, _), row in rows.items():
         assert 0 <= row.steps.low <= row.steps.mean <= row.steps.high <= 1
         assert by == "score" or row.steps.items == everything.right
