@@ -23,6 +23,9 @@ def explanation(trace: Trace, *, hubs: int = 8, paths: int = 5) -> dict[str, Any
         "answer_rule": trace.answer_rule,
         "model": trace.model,
         "layers": list(trace.layers),
+        "capacity": trace.capacity,
+        "graph": trace.graph,
+        "ends": trace.ends,
         "hubs": [{**hub.to_dict(), "effect": trace.effects.get(hub.token)} for hub in trace.hubs(hubs)],
         "paths": [path.to_dict() for path in trace.paths(paths)],
         "word_paths": [path.to_dict() for path in trace.paths(paths, level="words")],
@@ -39,10 +42,12 @@ def explain(trace: Trace, *, hubs: int = 8, paths: int = 5) -> str:
     known = explanation(trace, hubs=hubs, paths=paths)
     verdict = f", {known['verdict']}" if known["verdict"] else ""
     name = f"{printable(known['id'])}: " if known["id"] else ""
+    over = "layers" if trace.graph == "layered" else "tokens"
     parts = [
         [f"{name}{known['summary']}"],
         [
-            f"{known['tokens']} tokens, {len(trace.response)} of them the response; {printable(trace.model)}; "
+            f"{known['tokens']} tokens, {len(trace.response)} of them the response; {printable(trace.model)}, "
+            f"{printable(trace.capacity)} over {over}; "
             f"answer {printable(trace.answer_text)}{verdict}, found by the rule “{trace.answer_rule}”"
         ],
         ["Hubs", *_columns(_hub_rows(known["hubs"]))],
