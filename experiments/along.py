@@ -26,7 +26,6 @@ from flowtracer.report.terminal.meter import meter_summary, percent
 from flowtracer.tasks import Countdown
 from outcome import RESULTS, write_outcome
 
-STEPS = (0, 10, 20, 40)
 TASK = Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=20, max_target=100)
 CREDIT = (
     "uniform,position,correlation,flow,flow:keep=bottom,flow:layers=[4,5],flow:capacity=value,flow:capacity=alti,"
@@ -41,10 +40,11 @@ DRAWN |= {"flow:graph=layered,capacity=alti": ORANGE, "attention": VERMILLION, "
 def main() -> None:
     """Measure, print, write and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", default="0,10,20,40", help="whose policies are measured")
     parser.add_argument("--work", type=Path, default=Path("runs/along"))
     options = parser.parse_args()
     found: dict[int, MeterResult] = {}
-    for step in STEPS:
+    for step in map(int, options.steps.split(",")):
         policy = str(options.work / "train" / f"checkpoint-{step}") if step else "nano"
         model, tokenizer = load_model(policy, dtype="float32")
         found[step] = meter(model, tokenizer, TASK, CREDIT, options=HOW, out=options.work / f"meter-{step}")
@@ -70,7 +70,7 @@ def worth_table(found: dict[int, MeterResult]) -> Table:
     for step, result in found.items():
         truth = result.truth
         table.add_column(f"step {step}: {truth.accuracy.mean:.0%} right, halves {truth.halves:.2f}", justify="right")
-    for name in (worth.name for worth in found[STEPS[0]].worths if worth.kind == "strategy"):
+    for name in (worth.name for worth in next(iter(found.values())).worths if worth.kind == "strategy"):
         table.add_row(name, *(percent(worth_of(result, name)) for result in found.values()))
     return table
 
