@@ -175,3 +175,9 @@ def test_words_and_steps_of_a_trace_over_layers_are_read_off_its_walks(ends):
     paths = trace.paths(99, level="steps")
     assert sum(path.share for path in paths) == pytest.approx(1)
     assert trace.paths(1, level="tokens")[0].layers
+
+
+def test_a_tracer_by_name_takes_the_same_options():
+    tracer = ft.Tracer.from_pretrained("nano", dtype="float32", graph="layered", capacity="alti", ends="question")
+    assert (tracer.graph, tracer.capacity, tracer.ends) == ("layered", "alti", "question")
+    assert tracer.trace("2 + 3 = ?", "2 + 3 = 5\n#### 5").capacity == "alti"

@@ -108,9 +108,14 @@ class Tracer:
         self.memory_budget = memory_budget
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> Tracer:
-        """Load model and tokenizer by hub id, folder, `.gguf` file, "nano" or "smollm2"; see `model/load.py`."""
-        return cls(*load_model(name_or_path, device=device, dtype=dtype))
+    def from_pretrained(
+        cls, name_or_path: str, *, device: str | None = None, dtype: str | None = None, **options: Any
+    ) -> Tracer:
+        """Load model and tokenizer by hub id, folder, `.gguf` file, "nano" or "smollm2"; see `model/load.py`.
+
+        `options` are those of the class.
+        """
+        return cls(*load_model(name_or_path, device=device, dtype=dtype), **options)
 
     def trace(self, prompt: str | Messages, response: str, answer: str | None = None) -> Trace:
         """Trace one rollout.
