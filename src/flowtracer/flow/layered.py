@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from flowtracer.errors import InputError
+from flowtracer.flow.panels import sweep_dtype
 from flowtracer.flow.solution import LayerPanelSource, check_masks, panel_bounds
 from flowtracer.shapes import Bool, Float
 
@@ -106,7 +107,7 @@ def solve_layered(
     if not bool(answer_BT.any()):
         raise InputError("expected an answer in at least one sequence, got none; mark where the walks start")
     question_BT, answer_BT = question_BT.to(panels.device), answer_BT.to(panels.device)
-    start_BT = answer_BT.to(_dtype(panels.device))
+    start_BT = answer_BT.to(sweep_dtype(panels.device))
     start_BT = start_BT / start_BT.sum(-1, keepdim=True).clamp_min(1)
     rows = int(answer_BT.any(0).nonzero()[-1]) + 1  # no walk is ever at a later token
     end_NBT = start_BT.new_ones(panels.layers + 1, *shape)
@@ -125,16 +126,11 @@ def solve_layered(
     )
 
 
-def _dtype(device: torch.device) -> torch.dtype:
-    """As the sweeps over tokens: float64, which Apple's GPUs do not have."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 def _panel(
     panels: LayerPanelSource, layer: int, start: int, stop: int
 ) -> tuple[Float[Tensor, "B P C"], Float[Tensor, "B P"]]:
     """Moves and stays of a panel. Rows sum to 1 in the type that sweeps run in, which their own may only nearly do."""
-    panel_BPC = panels.rows(layer, start, stop).to(_dtype(panels.device), copy=True)
+    panel_BPC = panels.rows(layer, start, stop).to(sweep_dtype(panels.device), copy=True)
     panel_BPC /= panel_BPC.sum(-1, keepdim=True)
     stays_BP = panel_BPC[:, :, start:].diagonal(dim1=1, dim2=2)
     kept_BP = stays_BP.clone()
