@@ -153,12 +153,17 @@ class UnitFlow:
 
     def _ranks_of_walks(self, pairs: Int[ndarray, " N"], rank: Int[ndarray, " N"]) -> Int[ndarray, " E"]:
         """Of edges that walks take; beyond all ranks where the edge between units was not kept."""
-        edges, count = self.trace.walk_graph.edges, len(self.units)
-        source, target = self._unit_of(edges.source), self._unit_of(edges.target)
-        wanted = source * count + target
+        _, source, target = self._walks
+        wanted = source * len(self.units) + target
         place = np.searchsorted(pairs, wanted)
         kept = np.append(pairs, -1)[place] == wanted
         return np.where(source == target, -1, np.where(kept, np.append(rank, 0)[place], len(pairs)))
+
+    @cached_property
+    def _walks(self) -> tuple[TokenGraph, Int[ndarray, " E"], Int[ndarray, " E"]]:
+        """What walks are a Markov chain on, and of each of its edges the units that it leaves and enters."""
+        graph = self.trace.walk_graph
+        return graph, self._unit_of(graph.edges.source), self._unit_of(graph.edges.target)
 
     def _unit_of(self, nodes: Int[ndarray, " N"]) -> Int[ndarray, " N"]:
         """The unit of each token, or of each node of the graph over layers."""
@@ -217,7 +222,7 @@ class UnitFlow:
     def backbone(self, share: float) -> Backbone:
         """The fewest largest edges between units of which a walk uses no other with probability `share`."""
         graph, rank = self._merged
-        walks = self.trace.walk_graph
+        walks = self._walks[0]
         return backbone.shortest_prefix(
             graph.edges, share, lambda n: backbone.share_along(walks, rank < n, walks.source)
         )
@@ -243,10 +248,10 @@ class UnitFlow:
 
     def _share_along(self, places: tuple[int, ...]) -> float:
         """Probability that a walk passes these units and no others."""
-        walks = self.trace.walk_graph
+        walks, *ends = self._walks
         rank = np.full(len(self.units), -2)
         rank[list(places)] = np.arange(len(places))
-        source, target = (rank[self._unit_of(ends)] for ends in (walks.edges.source, walks.edges.target))
+        source, target = (rank[units] for units in ends)
         allowed = (source >= 0) & ((target == source) | (target == source + 1))
         begins = self._unit_of(np.arange(len(walks.flow))) == places[0]
         return backbone.share_along(walks, allowed, np.where(begins, walks.source, 0.0))
