@@ -171,15 +171,9 @@ class AttentionReader:
         Raises:
             CaptureError: The tokens of an image attend to later ones.
         """
-        inputs = {
-            **(images or {}),
-            "input_ids": input_ids_BT,
-            "attention_mask": attention_mask_BT,
-            "position_ids": position_ids_BT,
-        }
-        given = {name: value for name, value in inputs.items() if value is not None}
+        inputs = forward_inputs(input_ids_BT, attention_mask_BT, position_ids_BT, images)
         with record_attention(self._model, self.layers, stop_early=stop_early) as recorded:
-            run_model(self._model, given)
+            run_model(self._model, inputs)
         if images:
             refuse_looking_ahead(list(recorded.values()))
         return self.choose(recorded)
@@ -264,6 +258,17 @@ def _prove(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -
             f"expected the attention of layer {attention.layer} to follow from its queries and keys, got another "
             "output: its attention function applies something that FlowTracer does not know; please report the model"
         )
+
+
+def forward_inputs(
+    input_ids_BT: Int[Tensor, "B T"],
+    attention_mask_BT: Tensor | None,
+    position_ids_BT: Tensor | None,
+    images: Mapping[str, Tensor] | None,
+) -> dict[str, Tensor]:
+    """What a model's forward takes, by name, of that which is given."""
+    named = {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "position_ids": position_ids_BT}
+    return {**(images or {}), **{name: value for name, value in named.items() if value is not None}}
 
 
 def run_model(model: Any, inputs: Mapping[str, Tensor]) -> None:

@@ -27,6 +27,7 @@ from flowtracer.model.capture import (
     Heads,
     LastLayerReached,
     attention_layers,
+    forward_inputs,
     intercept_attention,
     record_attention,
     refuse_looking_ahead,
@@ -101,12 +102,7 @@ class ContributionReader:
             CaptureError: The tokens of an image attend to later ones.
             InputError: Gradients are asked for, and no answer was given.
         """
-        inputs = {
-            **(images or {}),
-            "input_ids": input_ids_BT,
-            **({} if attention_mask_BT is None else {"attention_mask": attention_mask_BT}),
-            **({} if position_ids_BT is None else {"position_ids": position_ids_BT}),
-        }
+        inputs = forward_inputs(input_ids_BT, attention_mask_BT, position_ids_BT, images)
         streams: dict[int, _Stream] = {}
         if "gradient" in self._asked:
             if predicted is None:
