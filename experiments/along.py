@@ -21,7 +21,7 @@ from flowtracer.checks.meter import MeterOptions, MeterResult, meter
 from flowtracer.checks.meter.worth import UNIFORM
 from flowtracer.intervals import Interval
 from flowtracer.model.load import load_model
-from flowtracer.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, styled
+from flowtracer.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, save_figure, styled
 from flowtracer.report.terminal.meter import meter_summary, percent
 from flowtracer.tasks import Countdown
 from outcome import RESULTS, write_outcome
@@ -60,8 +60,8 @@ def main() -> None:
     print(write_outcome("along", document, [worth_table(found)], heading=heading))
     with styled():
         figure = draw(found)
-        for suffix in ("svg", "png"):
-            figure.savefig(RESULTS / f"along.{suffix}", metadata={"Date": None} if suffix == "svg" else None)
+    for suffix in ("svg", "png"):
+        save_figure(figure, RESULTS / f"along.{suffix}")
 
 
 def worth_table(found: dict[int, MeterResult]) -> Table:

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from flowtracer.checks.ranks import correlation_of, ranks
 from flowtracer.intervals import Interval
-from flowtracer.report.figures.style import GREY, INK, WIDTH, styled
+from flowtracer.report.figures.style import GREY, INK, WIDTH, save_figure, styled
 from flowtracer.report.terminal.meter import number, percent
 from flowtracer.study.differences import compare_runs, student_interval
 from flowtracer.study.results import load_results
@@ -69,9 +69,8 @@ def main() -> None:
     print(write_outcome("prediction_worth", document, tables, heading="Worth at the first policy against training"))
     with styled():
         figure = draw(points, agreement["speed_S"])
-        for suffix in ("svg", "png"):
-            file = RESULTS / f"prediction_worth.{suffix}"
-            figure.savefig(file, metadata={"Date": None} if suffix == "svg" else None)
+    for suffix in ("svg", "png"):
+        save_figure(figure, RESULTS / f"prediction_worth.{suffix}")
 
 
 def read_points(study: Path, worth: Path) -> list[Point]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flowtracer.intervals import Interval
-from flowtracer.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, styled
+from flowtracer.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, save_figure, styled
 from flowtracer.study.differences import ComparedRun, StudyComparison, student_interval
 
 # style refuses with a message where matplotlib is missing, and stands above it in the order of imports.
@@ -66,13 +66,10 @@ def plot_comparison(comparison: StudyComparison) -> Figure:
 def write_comparison(comparison: StudyComparison, folder: Path) -> list[Path]:
     """Write the table and the picture, named after the study."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / f"{comparison.study}.{suffix}" for suffix in ("md", *FORMATS)]
-    written[0].write_text(table(comparison), encoding="utf-8")
+    text = folder / f"{comparison.study}.md"
+    text.write_text(table(comparison), encoding="utf-8")
     figure = plot_comparison(comparison)
-    with styled():
-        for file in written[1:]:
-            figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return written
+    return [text, *(save_figure(figure, folder / f"{comparison.study}.{suffix}") for suffix in FORMATS)]
 
 
 def _draw_curves(axes: Axes, comparison: StudyComparison) -> None:

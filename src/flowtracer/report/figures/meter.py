@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowtracer.checks.meter import MeterResult
 from flowtracer.checks.meter.worth import UNIFORM, Worth
-from flowtracer.report.figures.style import BLUE, GREY, INK, ORANGE, VERMILLION, WIDTH, styled
+from flowtracer.report.figures.style import BLUE, GREY, INK, ORANGE, VERMILLION, WIDTH, save_figure, styled
 
 # style refuses with a message where matplotlib is missing, and stands above it in the order of imports.
 from matplotlib.axes import Axes  # isort: skip
@@ -38,11 +38,7 @@ def plot_worth(result: MeterResult) -> Figure:
 def write_worth(result: MeterResult, folder: Path, name: str = "meter") -> list[Path]:
     """Write the picture in every format."""
     figure = plot_worth(result)
-    written = [folder / f"{name}.{suffix}" for suffix in FORMATS]
-    with styled():
-        for file in written:
-            figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return written
+    return [save_figure(figure, folder / f"{name}.{suffix}") for suffix in FORMATS]
 
 
 def _draw(axes: Axes, rows: Sequence[Worth], *, adam: bool) -> None:

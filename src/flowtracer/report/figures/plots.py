@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from flowtracer.errors import InputError
 from flowtracer.report.figures.concentration import plot_concentration
@@ -18,7 +17,7 @@ from flowtracer.report.figures.kinds import plot_categories
 from flowtracer.report.figures.layers import plot_layers, same_layers
 from flowtracer.report.figures.positions import plot_positions
 from flowtracer.report.figures.steps import plot_steps
-from flowtracer.report.figures.style import styled
+from flowtracer.report.figures.style import save_figure, styled
 from flowtracer.trace.trace import Trace
 
 # style refuses with a message where matplotlib is missing, and stands above it in the order of imports.
@@ -52,14 +51,6 @@ def draw(name: str, traces: Sequence[Trace]) -> Figure:
         raise InputError("expected at least one trace to draw, got none")
     with styled():
         return FIGURES[name](traces)
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure in the format that the name ends in; the same figure gives the same bytes."""
-    undated: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with styled():
-        figure.savefig(path, metadata=undated.get(path.suffix))
-    return path
 
 
 def write_plots(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import MissingDependencyError
@@ -81,6 +82,14 @@ def styled() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE | {"font.family": list(_fonts()[0])})
         yield
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write a figure in the format that the name ends in; the same figure gives the same bytes."""
+    undated: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with styled():
+        figure.savefig(path, metadata=undated.get(path.suffix))
+    return path
 
 
 def plain(text: str, length: int = 24) -> str:
