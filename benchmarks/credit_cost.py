@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from flowtracer.credit import Signals, make_credit, needs_of, of_text
@@ -30,19 +29,10 @@ from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
 from flowtracer.study.machine import stamp
 from machine import processor_seconds
+from random_models import byte_tokenizer
 
 PROMPT_TOKENS = 60
 OPTIONS = {"grail": {"target": "answer"}, "likelihood_gain": {"target": "answer"}}
-
-
-def byte_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """One token a byte, and fillers up to the model's vocabulary."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    entries = [*alphabet, *(f"<{n}>" for n in range(vocabulary - len(alphabet) - 1)), "<|end|>"]
-    tokenizer = Tokenizer(models.BPE(vocab={entry: n for n, entry in enumerate(entries)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")  # noqa: S106
 
 
 def sample(tokenizer: PreTrainedTokenizerFast, batch: int, tokens: int) -> Sampled:

@@ -19,8 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from flowtracer.attention.panels import AttentionPanels
 from flowtracer.flow.solution import panel_bounds
 from flowtracer.flow.solve import solve
 from flowtracer.study.machine import stamp
-from machine import seconds
+from machine import require_gpu, synchronised
 
 PASSES = 2
 """How often the kernels compute a score: for the statistics of its row, and for the mean over heads."""
@@ -58,17 +57,6 @@ class Shape:
     key_heads: int
     width: int
     dtype: torch.dtype
-
-
-def synchronised(call: Callable[[], object]) -> float:
-    """Wall time of a call, with all that it left on the GPU."""
-
-    def whole() -> None:
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    return seconds(whole)
 
 
 def measured_peaks(dtype: torch.dtype) -> Peaks:
@@ -174,9 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--streamed-layers", type=int, default=12)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/kernel.json"))
     options = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        print("expected an NVIDIA GPU to time kernels on, got none; run this where torch sees one", file=sys.stderr)
-        raise SystemExit(2)
+    require_gpu()
     shape = Shape(
         heads=options.heads,
         key_heads=options.key_heads,

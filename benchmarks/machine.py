@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
+
+
+def require_gpu() -> None:
+    """End the program with exit code 2 where torch sees no NVIDIA GPU."""
+    if not torch.cuda.is_available():
+        print("expected an NVIDIA GPU to measure on, got none; run this where torch sees one", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -14,6 +24,17 @@ def seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def synchronised(call: Callable[[], object]) -> float:
+    """Wall time of a call, with all that it left on the GPU."""
+
+    def whole() -> None:
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return seconds(whole)
 
 
 def processor_seconds(call: Callable[[], object]) -> float:

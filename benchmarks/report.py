@@ -6,7 +6,6 @@ python benchmarks/report.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from flowtracer.report.figures.style import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, styled
+from gpu_report import gpu_section
+from tables import machine, markdown, step_table
 from whole_trace import measured
 
 RESULTS = Path(__file__).parent / "results"
@@ -44,6 +45,7 @@ def main() -> None:
         *step_section(step),
         *scaling_section(scaling),
         *panels_section(panels),
+        *gpu_section(RESULTS / "gpu.json"),
         "Others: [credit](credit.md) has what each strategy costs, [the page](page.md) its own budgets.",
     ]
     (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
@@ -58,19 +60,6 @@ def main() -> None:
 def read(name: str) -> dict[str, Any]:
     """One result."""
     return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with numbers on the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def machine(result: dict[str, Any]) -> str:
-    """Where it was measured."""
-    stamp = result["machine"]
-    place = stamp["gpu"] or f"{stamp['processor']}, {result['threads']} of {stamp['cores']} cores"
-    return f"{place}; torch {stamp['torch']}, transformers {stamp['transformers']}; {stamp['date']}."
 
 
 def growth(result: dict[str, Any]) -> str:
@@ -200,25 +189,12 @@ def length_section(result: dict[str, Any]) -> list[str]:
 
 def step_section(result: dict[str, Any]) -> list[str]:
     """Credit within a GRPO step."""
-    rows = [
-        [
-            name,
-            f"{run['seconds']['uniform']:.2f}",
-            f"{run['over_uniform']['flow']:+.1%}",
-            f"{run['inside_credit']['flow']:.1%}",
-            f"{run['inside_credit']['flow, own forward']:.1%}",
-            f"{run['own_forward']['flow']:.0%}",
-        ]
-        for name, run in result["runs"].items()
-    ]
     paper = " and ".join(f"{share:+.1%} ({name})" for name, share in result["paper"].items())
     return [
         "## Credit in a GRPO step",
         "A step of TRL's with `flow` over one with `uniform`, from the same weights and the same samples; the share of "
         "the time inside credit, and what it would be with a forward of its own; responses that took one all the same.",
-        markdown(
-            ("run", "uniform, s", "flow over uniform", "inside credit", "with an own forward", "own forward"), rows
-        ),
+        step_table(result),
         "Whole steps of trainers that do the same differ by a few percent; the time inside is the steadier number. "
         f"The paper reports {paper}.",
         machine(result),

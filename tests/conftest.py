@@ -3,7 +3,8 @@
 import os
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
-os.environ["TRITON_INTERPRET"] = "1"  # kernels run without a GPU; it must be set before they are loaded
+if os.environ.get("KERNELS_ON_GPU") != "1":  # which `make gpu` sets
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run without a GPU; it must be set before they are loaded
 os.environ.pop("COLUMNS", None)  # parallel workers set it, and rich would hold on to it; each test says its own width
 
 import pytest

@@ -1,4 +1,7 @@
-"""The kernels in Triton's interpreter against torch's panels and their float64 twin, and as GPUs' machine code."""
+"""The kernels against torch's panels and their float64 twin, and as GPUs' machine code.
+
+They run in Triton's interpreter, or on a GPU with KERNELS_ON_GPU=1 (`make gpu`).
+"""
 
 import inspect
 import json
@@ -19,11 +22,13 @@ from tolerances import assert_close
 pytest.importorskip("triton", reason="Triton has no build for this system; on Linux the extra dev brings it")
 
 import kernel as benchmark
-from flowtracer.attention.kernels.launch import LayerKernel, Tiles
+from flowtracer.attention.kernels.launch import INTERPRETED, LayerKernel, Tiles
 from flowtracer.attention.kernels.reference import LayerReference
 
 # On purpose some tests divide by zero and subtract infinities; numpy, which interprets, says so and a GPU does not.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+DEVICE = "cpu" if INTERPRETED else "cuda"
 
 SMALL = Tiles(rows=16, columns=16, warps=4, stages=2)
 """So small that a short sequence has tiles on, below and left of the diagonal, and outside of the window."""
@@ -32,26 +37,28 @@ SMALL = Tiles(rows=16, columns=16, warps=4, stages=2)
 def layer(length, *, batch=1, heads=4, key_heads=2, width=8, dtype=torch.float32, **changes):
     query = (2 * torch.randn(batch, heads, length, width)).to(dtype)
     keys = torch.randn(batch, key_heads, length, width).to(dtype)
-    return LayerAttention(**{"layer": 3, "query_BHTD": query, "key_BKTD": keys, "scale": 0.7, "mask": None, **changes})
+    given = {"query_BHTD": query, "key_BKTD": keys, "mask": None, **changes}
+    here = {name: value.to(DEVICE) if isinstance(value, torch.Tensor) else value for name, value in given.items()}
+    return LayerAttention(**{"layer": 3, "scale": 0.7, **here})
 
 
-def rows_of(implementation, attention, panel_rows=23, dtype=torch.float32):
+def rows_of(implementation, attention, panel_rows=23, dtype=torch.float32, tiles=SMALL):
     """Head means of a whole sequence from panels that are no multiple of a tile."""
     names = ("scale", "mask", "segments_BT", "window", "softcap", "sinks_H")
     given = {name: getattr(attention, name) for name in names}
-    layer = implementation(attention.query_BHTD, attention.key_BKTD, tiles=SMALL, **given)
+    layer = implementation(attention.query_BHTD, attention.key_BKTD, tiles=tiles, **given)
     batch, heads, length, _ = attention.query_BHTD.shape
     out = torch.zeros(batch, length, length, dtype=dtype)
     for start in range(0, length, panel_rows):
         stop = min(start + panel_rows, length)
-        total = torch.zeros(batch, stop - start, stop, dtype=dtype)
+        total = torch.zeros(batch, stop - start, stop, dtype=dtype, device=DEVICE)
         layer.add_rows(total, start, 1 / heads)
-        out[:, start:stop, :stop] = total
+        out[:, start:stop, :stop] = total.cpu()
     return out
 
 
-def kernel_rows(attention):
-    return rows_of(LayerKernel, attention)
+def kernel_rows(attention, tiles=SMALL):
+    return rows_of(LayerKernel, attention, tiles=tiles)
 
 
 def test_twins_have_one_signature():
@@ -60,10 +67,10 @@ def test_twins_have_one_signature():
         assert kernel == twin, name
 
 
-def assert_same(attention):
+def assert_same(attention, tiles=SMALL):
     """In every type: products and sums are float32's, so only the inputs are rounded, for all three alike."""
-    got = kernel_rows(attention)
-    torch_rows = attention.weights(0, got.shape[1]).mean(1).tril(-1)
+    got = kernel_rows(attention, tiles)
+    torch_rows = attention.weights(0, got.shape[1]).mean(1).tril(-1).cpu()
     assert_close(got, torch_rows, torch.float32)
     assert_close(got, rows_of(LayerReference, attention, dtype=torch.float64), torch.float32)
     return got
@@ -120,6 +127,12 @@ def test_any_attention(variant):
 )
 def test_half_precision(dtype, variant):
     assert_same(layer(LENGTH, dtype=dtype, **VARIANTS[variant]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("changes", [{}, {"window": 130}, {"segments_BT": (torch.arange(300) // 140 + 1)[None]}])
+def test_tiles_as_a_launch_chooses_them(dtype, changes):
+    assert_same(layer(300, width=64, dtype=dtype, scale=0.1, **changes), tiles=None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -192,8 +205,8 @@ def test_panels_average_the_chosen_heads_of_all_layers():
     assert_close(got.flow_BT, expected.flow_BT, torch.float32)
 
 
-def test_on_a_cpu_torch_is_chosen():
-    assert AttentionPanels([layer(8)]).implementation == "torch"
+def test_kernels_are_chosen_on_a_gpu_alone():
+    assert AttentionPanels([layer(8)]).implementation == ("torch" if DEVICE == "cpu" else "triton")
 
 
 def test_an_unknown_implementation_is_refused():
@@ -268,11 +281,11 @@ def test_nothing_spills_and_every_gpu_has_the_memory(compiled):
 def test_the_benchmark_runs():
     shape = benchmark.Shape(heads=2, key_heads=1, width=16, dtype=torch.bfloat16)
     peaks = benchmark.Peaks(bytes=1e9, exponentials=1e9, products=1e9)
-    found = benchmark.measure(20, shape, peaks, rounds=1, device="cpu")
+    found = benchmark.measure(20, shape, peaks, rounds=1, device=DEVICE)
     assert found["floor_seconds"]["work"] == pytest.approx(2 * 2 * 210 * 33e-9)
     assert found["floor_seconds"]["bytes"] == pytest.approx((20 * 16 * 3 * 2 + 4 * 210) / 1e9)
     assert 0 < found["share_of_floor"] < 1
-    streamed = benchmark.measure_streamed(40, shape, layers=2, device="cpu")
+    streamed = benchmark.measure_streamed(40, shape, layers=2, device=DEVICE)
     assert streamed["flow_into_the_answer"] == pytest.approx(1.0)
 
 
