@@ -1,14 +1,20 @@
-"""The benchmarks for a GPU, as far as a machine without one shows them; that of the kernels is in test_kernels.py."""
+"""What is measured on a GPU or planned for one, as far as a machine without one shows it; kernels: test_kernels.py."""
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import gpu
 import long_trace
+import planning
 import random_models
+from flowtracer.model.capture import AttentionReader
+from flowtracer.model.load import load_model
+from flowtracer.signals.generated import hear_generation
 from flowtracer.study.machine import stamp
 from gpu_report import gpu_section
 
@@ -74,3 +80,32 @@ def test_a_gpu_is_asked_for(program, capsys):
 )
 def test_parts_fail_by_name(code, seconds, failure, last):
     assert gpu.run(["-c", code], time.monotonic() + seconds) == (failure, last)
+
+
+def test_the_plan_knows_what_a_generation_keeps():
+    model, tokenizer = load_model("nano", device="cpu")
+    config = model.config
+    shape = planning.decoder(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, 0, 0)
+    shape = replace(shape, key_heads=config.num_key_value_heads, width=config.head_dim)
+    reader = AttentionReader(model)
+    assert shape.read == len(reader.layers)
+    asked = tokenizer(["1+1=", "2+2="], return_tensors="pt")
+    with hear_generation(model, reader.layers, 2**40) as heard:
+        whole = model.generate(**asked, max_new_tokens=9, min_new_tokens=9, pad_token_id=tokenizer.eos_token_id)
+    taken_in = whole.shape[0] * (whole.shape[1] - 1)  # the last token is never taken in
+    assert heard.kept == planning.kept_bytes(shape, taken_in, item=4)
+
+
+def test_the_page_of_the_plan_is_what_the_formulas_give():
+    page = planning.PAGE.read_text()
+    assert planning.filled(page) == page, "python benchmarks/planning.py"
+
+
+@pytest.mark.parametrize("name", random_models.QWEN3)
+def test_shapes_have_the_parameters_that_their_names_say(name):
+    assert planning.SHAPES[name].active == pytest.approx(1e9 * float(name.removesuffix("B")), rel=0.06)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", **random_models.QWEN3[name]))
+    met = sum(weights.numel() for key, weights in model.named_parameters() if "norm" not in key)
+    embedded = 0 if model.config.tie_word_embeddings else model.get_input_embeddings().weight.numel()
+    assert planning.SHAPES[name].active == met - embedded

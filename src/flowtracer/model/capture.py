@@ -215,6 +215,13 @@ def middle_third(layers: Sequence[int]) -> tuple[int, ...]:
 
 def attention_layers(model: Any, *, probe_tokens: int = 16) -> list[int]:
     """Decoder layers whose attention can be read, found and proved by a forward over a few tokens."""
+    parts = getattr(model, "tp_size", None) or 1
+    if parts > 1:
+        # Each process would prove its own heads, and average over those alone.
+        raise CaptureError(
+            f"expected every head of a layer in one process, got tensor parallelism over {parts}: load the model "
+            "without tp_plan, whole, with device_map, or sharded by FSDP2"
+        )
     found: list[int] = []
 
     def check(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -> None:
