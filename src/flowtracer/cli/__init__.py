@@ -30,9 +30,11 @@ from flowtracer.cli.plot import plot
 from flowtracer.cli.study import study
 from flowtracer.cli.trace import trace
 from flowtracer.cli.train import train
+from flowtracer.cli.try_out import try_out
 from flowtracer.errors import FlowTracerError
 
-app = typer.Typer(name="flowtracer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(name="flowtracer", no_args_is_help=True, pretty_exceptions_enable=False)
+app.command("try")(try_out)
 app.command()(trace)
 app.command()(page)
 app.command()(explain)
