@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test test-newest lock lint types unit demo bench gpu page screenshots clean
+.PHONY: test test-newest lock lint types unit demo bench gpu docs page screenshots clean
 
 test: lint types unit
 
@@ -55,6 +55,10 @@ gpu: $(VENV)/.ready
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/report.py
 
+# The documentation as a site: open site/docs/index.html. A link that does not resolve is an error.
+docs: $(VENV)/.ready
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . site
+
 # The bundle of the page, from web/; needs node. Only whoever changes web/ runs this.
 page:
 	npm ci --prefix web --no-audit --no-fund
@@ -65,4 +69,4 @@ screenshots: $(VENV)/.ready
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) .venv-newest runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest runs site .mypy_cache .pytest_cache .ruff_cache .hypothesis
