@@ -6,7 +6,10 @@ import importlib.metadata
 import math
 import platform
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+MISSING = "not installed"
 
 LIBRARIES = (
     "flowtracer",
@@ -18,7 +21,16 @@ LIBRARIES = (
     "reasoning-gym",
     "gguf",
     "math-verify",
+    "matplotlib",
 )
+
+EXTRAS = {
+    "trl": ("train", "training with credit, and tasks"),
+    "math-verify": ("eval", "benchmarks, and mathematics graded"),
+    "matplotlib": ("report", "figures and studies"),
+    "gguf": ("gguf", "models stored as .gguf, such as smollm2"),
+}
+"""Of a library: the extra that brings it, and what for."""
 
 
 def machine() -> dict[str, str]:
@@ -45,6 +57,22 @@ def installed() -> dict[str, str]:
     return {name: _version(name) for name in LIBRARIES}
 
 
+def next_steps(versions: Mapping[str, str], model: str | None) -> dict[str, str]:
+    """What to do next, as commands by what they are for."""
+    steps = {
+        what: f'pip install "flowtracer[{extra}]"'
+        for library, (extra, what) in EXTRAS.items()
+        if versions[library] == MISSING
+    }
+    if model is None:
+        return {**steps, "can a model be traced": "flowtracer doctor --model NAME"}
+    return {
+        **steps,
+        "a first trace": f'flowtracer try "QUESTION" "RESPONSE" --model {model} --html first.html',
+        "stored rollouts": f"flowtracer trace ROLLOUTS.jsonl --model {model} --out traces --html",
+    }
+
+
 def check_model(name_or_path: str) -> dict[str, str]:
     """Prove that a model's attention can be read, and estimate the longest text that fits into free memory.
 
@@ -53,20 +81,22 @@ def check_model(name_or_path: str) -> dict[str, str]:
         CaptureError: The model's attention cannot be read.
     """
     from flowtracer.model.capture import AttentionReader
+    from flowtracer.model.forward import context_length
     from flowtracer.model.load import load_model
 
     model, _ = load_model(name_or_path)
     reader = AttentionReader(model)
     config = model.config.get_text_config(decoder=True)
-    free = free_memory(model.device.type)
+    free, context = free_memory(model.device.type), context_length(model)
     rows = {
         "parameters": f"{model.num_parameters() / 1e6:.0f} M, {str(model.dtype).removeprefix('torch.')}",
         "attention": f"{config._attn_implementation}, read and reproduced",
         "layers averaged": f"{reader.layers[0]}-{reader.layers[-1]} of {config.num_hidden_layers}",
-        "context": f"{getattr(config, 'max_position_embeddings', None) or 'not stated'}",
+        "context": f"{context:,} tokens" if context else "not stated",
     }
     for kind, length in longest_lengths(config, len(reader.layers), model.dtype.itemsize, free).items():
-        rows[f"longest, {kind}"] = f"about {length:,} tokens in {_gib(free)}"
+        whole = context is not None and length >= context
+        rows[f"longest, {kind}"] = f"{'its whole context' if whole else f'about {length:,} tokens'} in {_gib(free)}"
     return rows
 
 
@@ -100,7 +130,7 @@ def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return MISSING
 
 
 def _gib(size: int) -> str:

@@ -318,6 +318,10 @@ def test_doctor(model):
     assert code == 0
     assert "sdpa, read and reproduced" in printed
     assert "transformers" in printed
+    assert f'flowtracer try "QUESTION" "RESPONSE" --model {model}' in printed
+    code, printed, _ = flowtracer("doctor", "--json")
+    assert code == 0
+    assert json.loads(printed)["next"]["can a model be traced"] == "flowtracer doctor --model NAME"
 
 
 @pytest.mark.parametrize(

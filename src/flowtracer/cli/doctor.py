@@ -1,26 +1,32 @@
-"""`flowtracer doctor`: what is installed, and how long a text fits."""
+"""`flowtracer doctor`: what is installed, how long a text fits, and what to do next."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from flowtracer.cli.console import console, pairs
-
-if TYPE_CHECKING:
-    pass
+from flowtracer.cli.console import console, errors, pairs
 
 
 def doctor(
     model: Annotated[str | None, typer.Option(help="Check that this model can be traced, and how long a text.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
 ) -> None:
     """Say what is installed and what this machine can do; with a model, whether and how long it can be traced."""
-    from flowtracer.doctor import check_model, installed, machine
+    from flowtracer.doctor import check_model, installed, machine, next_steps
 
-    console.print(pairs("machine", machine()))
-    console.print(pairs("installed", installed()))
+    parts = {"machine": machine(), "installed": installed()}
     if model is not None:
-        with console.status(f"checking {model}"):
-            report = check_model(model)
-        console.print(pairs(model, report))
+        with errors.status(f"checking {model}"):
+            parts[model] = check_model(model)
+    steps = next_steps(parts["installed"], model)
+    if as_json:
+        typer.echo(json.dumps({**parts, "next": steps}))
+        return
+    for title, rows in parts.items():
+        console.print(pairs(title, rows))
+    for what, command in steps.items():  # each on a line of its own, to be copied whole
+        console.print(Text(f"{what}:\n    {command}"), soft_wrap=True)
