@@ -18,6 +18,7 @@ KINDS = {
     "heads": of_needs.HeadSignals,
     "logits": of_needs.LogitSignals,
     "output": of_needs.OutputSignals,
+    "alignment": of_needs.AlignmentSignals,
     "gradient": of_needs.GradientSignals,
     "perturbation": of_needs.PerturbationSignals,
     "gain": of_needs.GainSignals,
@@ -79,6 +80,16 @@ class TableScorer:
         return self.start_B.log(), torch.where(marks_BR, self.behind_BR, 0.0).log()
 
 
+class TableAligner:
+    """An aligner that looks its inner products up."""
+
+    def __init__(self, aligned_BR: torch.Tensor) -> None:
+        self.aligned_BR = aligned_BR
+
+    def __call__(self, groups_B: torch.Tensor, right_B: torch.Tensor) -> torch.Tensor:
+        return self.aligned_BR
+
+
 def random_signals(lengths: list[int], seed: int) -> Signals:
     """Everything, for responses of these lengths in groups of two; the first is right, the second wrong."""
     generator = torch.Generator().manual_seed(seed)
@@ -109,6 +120,7 @@ def random_signals(lengths: list[int], seed: int) -> Signals:
         "shown_B": torch.arange(batch) % 4 != 3,  # every fourth prompt shows nothing
         "gradient_BRD": torch.randn(batch, width, 4, generator=generator),
         "gain_BR": draw() - 0.5,
+        "align": TableAligner(draw() - 0.3),
     }
     drawn = {name: draw() for kind in KINDS.values() for name in (f.name for f in fields(kind)) if name not in given}
     return Signals(
@@ -126,6 +138,8 @@ def change_tensors(value: Any, change: Any) -> Any:
         return change(value)
     if isinstance(value, TableScorer):
         return TableScorer(change(value.start_B), change(value.behind_BR))
+    if isinstance(value, TableAligner):
+        return TableAligner(change(value.aligned_BR))
     if is_dataclass(value):
         return replace(
             value, **{field.name: change_tensors(getattr(value, field.name), change) for field in fields(value)}

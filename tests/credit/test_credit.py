@@ -215,6 +215,8 @@ def test_a_signal_of_another_name_is_no_signal():
         ("oar", {"beta": -1.0}, "beta"),
         ("oar", {"variant": "paper"}, "variant among oar, grail"),
         ("delta", {"lowest": 1.3}, "lowest <= highest"),
+        ("nthr", {"beta": 0.0}, "beta above 0"),
+        ("thr", {"p": 1.0}, "p between -1 and 1"),
         ("likelihood_gain", {"weight": -0.5}, "weight"),
         ("likelihood_gain", {"reward": "binary"}, "reward among given, likelihood"),
         ("progress", {"cuts_per_segment": 0}, "cuts_per_segment"),

@@ -12,7 +12,10 @@ from credit_cases import change_tensors, random_signals, tensors_of
 from flowtracer.credit import CREDITS, NEEDS, make_credit, needs_of, token_factors
 
 # Their statistics run over the batch or over the group, as their sources have it.
-OF_THE_BATCH = {"entropy_8020", "correlation", "likelihood_gain", "confidence", "delta", "flow_contrast", "visual_mask"}
+OF_THE_BATCH = {
+    *("entropy_8020", "correlation", "likelihood_gain", "confidence", "delta", "flow_contrast", "visual_mask"),
+    *("nthr", "thr"),
+}
 NOT_FACTORS = {"likelihood_gain", "progress", "confidence"}
 BOOSTS = {
     *("random", "position", "shuffled", "flow", "entropy", "attention", "local", "global", "gradient"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from credit_cases import TableScorer, full_mask, signals_of
+from credit_cases import TableAligner, TableScorer, full_mask, signals_of
 from flowtracer.credit import make_credit
 from flowtracer.credit.likelihood_gain import balanced_clip
 from flowtracer.errors import InputError
@@ -309,6 +309,33 @@ def test_delta_weighs_tokens_by_the_side_that_their_gradient_is_on():
     expected = [[w / mean for w in weights[:2]], [-2 * w / mean for w in weights[2:]]]
     assert_rows(make_credit("delta")(signals), *expected)
     assert_rows(make_credit("delta")(replace(signals, advantages_B=torch.ones(2))), [1.0, 1.0], [1.0, 1.0])
+
+
+def nthr_signals():
+    """Three of four are right in the first group; the second has nothing to compare."""
+    aligned_BR = torch.tensor([[4.0, 2.0], [1.0, 3.0], [5.0, 5.0], [2.5, 1.5], [9.0, 9.0]])
+    group = {
+        "token_ids_BR": torch.zeros(5, 2, dtype=torch.long),
+        "groups_B": torch.tensor([0, 0, 0, 0, 1]),
+        "rewards_B": torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]),
+        "baselines_B": torch.tensor([0.75, 0.75, 0.75, 0.75, 0.0]),
+    }
+    return signals_of(full_mask(2, 2, 2, 2, 2), [1.0, 1.0, 1.0, -3.0, 2.0], align=TableAligner(aligned_BR), **group)
+
+
+def test_nthr_spares_the_tokens_of_wrong_responses_that_right_ones_share():
+    # Means 3, 2, 5, so the anchor is 2; eta = |1 - 2 * 3/4| = 1/2.
+    plain = [[1.0, 1.0]] * 3
+    assert_rows(make_credit("nthr")(nthr_signals()), *plain, [-1.5, -3.0], [2.0, 2.0])
+    assert_rows(make_credit("nthr", {"beta": 0.6})(nthr_signals()), *plain, [-1.5, -1.5], [2.0, 2.0])
+
+
+def test_thr_learns_where_right_responses_move_and_leans_to_one_side():
+    # The anchor is 2, and a wrong response pulls the right ones down where it is aligned with them.
+    rows = [[1.1, 0.0], [0.0, 1.1], [1.1, 1.1], [-3 * 0.9, 0.0], [2.0, 2.0]]
+    assert_rows(make_credit("thr")(nthr_signals()), *rows)
+    other = [[0.9, 0.0], [0.0, 0.9], [0.9, 0.9], [-3 * 1.1, 0.0], [2.0, 2.0]]
+    assert_rows(make_credit("thr", {"p": -0.1})(nthr_signals()), *other)
 
 
 def test_attention_entropy_moves_from_anchors_to_explorers():

@@ -25,12 +25,14 @@ from flowtracer.credit.gradient import GradientCredit
 from flowtracer.credit.grail import GrailCredit
 from flowtracer.credit.likelihood_gain import LikelihoodGainCredit
 from flowtracer.credit.local import LocalCredit
+from flowtracer.credit.nthr import NthrCredit
 from flowtracer.credit.oar import OarCredit
 from flowtracer.credit.position import PositionCredit
 from flowtracer.credit.progress import ProgressCredit
 from flowtracer.credit.random import RandomCredit
 from flowtracer.credit.shuffled import ShuffledCredit
 from flowtracer.credit.signals import NEEDS, OF_IMAGES, FlowSignals, Readings, Reads, Signals, needs_of, reads_of
+from flowtracer.credit.thr import ThrCredit
 from flowtracer.credit.uniform import UniformCredit
 from flowtracer.credit.visual import VisualCredit
 from flowtracer.credit.visual_mask import VisualMaskCredit
@@ -70,11 +72,13 @@ CREDITS: dict[str, Callable[..., Credit]] = {
     "grail": GrailCredit,
     "likelihood_gain": LikelihoodGainCredit,
     "local": LocalCredit,
+    "nthr": NthrCredit,
     "oar": OarCredit,
     "position": PositionCredit,
     "progress": ProgressCredit,
     "random": RandomCredit,
     "shuffled": ShuffledCredit,
+    "thr": ThrCredit,
     "uniform": UniformCredit,
     "visual": VisualCredit,
     "visual_mask": VisualMaskCredit,

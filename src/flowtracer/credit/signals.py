@@ -34,6 +34,16 @@ class GoldScorer(Protocol):
         """
 
 
+@runtime_checkable
+class Aligner(Protocol):
+    """Runs the model to see what a step on each token would move."""
+
+    def __call__(self, groups_B: Tensor, right_B: Tensor) -> Tensor:
+        """Inner product (B, R) of the gradient of each token's log p, at the output layer, with the sum of those of all
+        tokens of its group's right responses; 0 in groups whose responses are all right or all wrong.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSignals:
     """What a trainer knows of the responses to one prompt."""
@@ -104,6 +114,13 @@ class OutputSignals:
 
     gradient_BRD: Float[Tensor, "B R D"]
     """Gradient of log p of each token with respect to its own row of the LM head: `(1 - p_t) h_t`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignmentSignals:
+    """How far tokens and the right responses of their group pull the same way."""
+
+    align: Aligner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +200,7 @@ class Readings:
     heads: HeadSignals | None = None
     logits: LogitSignals | None = None
     output: OutputSignals | None = None
+    alignment: AlignmentSignals | None = None
     gradient: GradientSignals | None = None
     perturbation: PerturbationSignals | None = None
     gain: GainSignals | None = None
@@ -328,6 +346,11 @@ class Signals:
     def output(self) -> OutputSignals:
         """Gradients at the output."""
         return _there("output", self.readings.output)
+
+    @property
+    def alignment(self) -> AlignmentSignals:
+        """Alignment with the right responses."""
+        return _there("alignment", self.readings.alignment)
 
     @property
     def gradient(self) -> GradientSignals:

@@ -19,6 +19,7 @@ from typing import Any
 from flowtracer.credit import Credit, needs_of, reads_of
 from flowtracer.credit.signals import (
     OF_IMAGES,
+    AlignmentSignals,
     AnswerSignals,
     BlackenedSignals,
     GainSignals,
@@ -36,6 +37,7 @@ from flowtracer.model.capture import AttentionReader
 from flowtracer.model.contributions import ContributionReader, layer_reader
 from flowtracer.model.forward import image_token_of
 from flowtracer.model.logits import LogitReader
+from flowtracer.signals.alignment import ResponseAligner
 from flowtracer.signals.answers import locate_answers
 from flowtracer.signals.generated import GENERATION_BYTES, Generated, GenerationReader, fill
 from flowtracer.signals.gold import PrefixScorer, read_gain
@@ -50,9 +52,9 @@ from flowtracer.signals.visual import blackened, noisy, read_changed, read_diver
 _OF_ANSWER = frozenset({"answer", "flow", "gradient", "perturbation"})
 _OF_ATTENTION = frozenset({"flow", "attention", "heads"})
 _OF_LOGITS = frozenset({"logits", "gain"})
-_OF_PASSES = frozenset({"output", "gradient", "perturbation", "gain", "gold"}) | OF_IMAGES
+_OF_PASSES = frozenset({"output", "alignment", "gradient", "perturbation", "gain", "gold"}) | OF_IMAGES
 """Needs that no pass over the sampled sequences alone can meet."""
-_UNEVEN = frozenset({"gradient", "perturbation", "gold"})
+_UNEVEN = frozenset({"alignment", "gradient", "perturbation", "gold"})
 """Needs whose number of forwards depends on the responses, or that run a backward pass of their own."""
 
 
@@ -317,6 +319,9 @@ class SignalReader:
         if "output" in self.needs:
             gradient_BRD = output_gradients(self._logits, sampled, **options)
             readings = replace(readings, output=OutputSignals(gradient_BRD=gradient_BRD))
+        if "alignment" in self.needs:
+            aligner = ResponseAligner(self._logits, sampled, **options)
+            readings = replace(readings, alignment=AlignmentSignals(align=aligner))
         if "gain" in self.needs and logits is not None:
             gain_BR = read_gain(
                 self._logits,
