@@ -1,0 +1,17 @@
+"""Tests on verl, in an environment of its own: `make verl-test`. Without verl there is nothing to collect.
+
+The folder must not be called after verl, which it would be taken for where that is not installed.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+collect_ignore_glob = [] if importlib.util.find_spec("verl") else ["test_*.py"]
+
+# verl picks its device as it is imported, here and in every process that Ray starts.
+os.environ.update(VERL_PLATFORM="cpu", VERL_USE_EXTERNAL_MODULES="on_cpu", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+sys.path.insert(0, str(HERE))
