@@ -20,7 +20,7 @@ ON_CPU = {
     "actor_rollout_ref.actor.use_dynamic_bsz": True,
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 512,
     "actor_rollout_ref.actor.use_torch_compile": False,
-    "actor_rollout_ref.actor.fsdp_config.mixed_precision": "{param_dtype: fp32, reduce_dtype: fp32, buffer_dtype: fp32}",
+    "actor_rollout_ref.actor.fsdp_config.mixed_precision": "{param_dtype: fp32, reduce_dtype: fp32}",
     "actor_rollout_ref.actor.optim.lr": 1e-3,
     "actor_rollout_ref.rollout.name": "on_cpu",
     "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz": True,

@@ -18,7 +18,9 @@ import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 _NONE = SimpleNamespace(
-    **dict.fromkeys(("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved"), lambda *_: 0),
+    **dict.fromkeys(
+        ("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved"), lambda *_: 0
+    ),
     **dict.fromkeys(("empty_cache", "synchronize", "reset_peak_memory_stats", "ipc_collect"), lambda *_: None),
     mem_get_info=lambda *_: (0, 0),
     is_available=lambda: False,
@@ -103,6 +105,9 @@ def _register():
 
     from flowtracer.rl.verl.engine import FlowEngine
 
+    # verl would name the one device twice.
+    initialise = torch.distributed.init_process_group
+    torch.distributed.init_process_group = lambda backend=None, **options: initialise("gloo", **options)
     for vendor, engine in (("none", FlowEngine), ("stock", FSDPEngineWithLMHead)):
         EngineRegistry.register("language_model", ["fsdp", "fsdp2"], device="cpu", vendor=vendor)(engine)
     base._ROLLOUT_REGISTRY["on_cpu", "async"] = "rollouts.OnDisk"

@@ -16,7 +16,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PROBLEMS = [([3, 4, 5], 17, "3 * 4 + 5"), ([2, 7, 8], 22, "2 * 7 + 8"), ([1, 6, 9], 54, "6 * 9"), ([2, 5, 6], 16, "2 * 5 + 6")]
+PROBLEMS = [
+    ([3, 4, 5], 17, "3 * 4 + 5"),
+    ([2, 7, 8], 22, "2 * 7 + 8"),
+    ([1, 6, 9], 54, "6 * 9"),
+    ([2, 5, 6], 16, "2 * 5 + 6"),
+]
 
 
 def write_data(folder: Path) -> None:
@@ -47,7 +52,9 @@ def main(folder: Path, changes: dict[str, object]) -> None:
 
     config = configured({**in_folder(folder), **changes})
     with open_dict(config):
-        config.ray_kwargs.ray_init.update(num_cpus=16, num_gpus=2, include_dashboard=False, _temp_dir=os.environ.get("RAY_TMPDIR"))
+        config.ray_kwargs.ray_init.update(
+            num_cpus=16, num_gpus=2, include_dashboard=False, _temp_dir=os.environ.get("RAY_TMPDIR")
+        )
     run_ppo(config, task_runner_class=TaskRunnerV1)
 
 

@@ -63,7 +63,7 @@ def signals_of(data: TensorDict, reads: Reads, *, seed: int, trained: float) -> 
         readings = replace(readings, logits=LogitSignals(entropy_BR=entropy_BR, log_prob_BR=log_prob_BR))
     if "group" in reads.needs:
         rewards_B = _padded(data, "rm_scores").sum(-1)
-        readings = replace(readings, group=group_of(data["uid"].tolist(), ids_BR, rewards_B))
+        readings = replace(readings, group=group_of(data.get("uid").tolist(), ids_BR, rewards_B))
     return Signals(
         mask_BR=mask_BR,
         advantages_B=one_each(_padded(data, "advantages"), mask_BR),
