@@ -23,6 +23,7 @@ ON_CPU = {
     "actor_rollout_ref.actor.fsdp_config.mixed_precision": "{param_dtype: fp32, reduce_dtype: fp32}",
     "actor_rollout_ref.actor.optim.lr": 1e-3,
     "actor_rollout_ref.rollout.name": "on_cpu",
+    "actor_rollout_ref.rollout.calculate_log_probs": False,  # rollouts.py samples without
     "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz": True,
     "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu": 512,
     "data.max_prompt_length": 128,
