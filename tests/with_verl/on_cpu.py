@@ -26,6 +26,7 @@ _NONE = SimpleNamespace(
     is_available=lambda: False,
     device_count=lambda: 0,
     current_device=lambda: "cpu",
+    get_device_name=lambda *_: "CPU",
     set_device=lambda *_: None,
     get_rng_state=torch.get_rng_state,
     set_rng_state=torch.set_rng_state,

@@ -201,6 +201,11 @@ def test_credit_is_that_of_a_loop_of_ones_own(name, packed):
     assert name == "uniform" or float((factors_BR - 1).abs().max()) > 0.1, "the test needs credit that differs"
 
 
+def test_fsdp_of_either_version_is_read():
+    data, output = passed("fsdp", reads=asked_of_workers(reads_of(make_credit("flow"))))
+    assert_same_credit("flow", None, data, output)
+
+
 @pytest.mark.parametrize(
     "options", [{"layers": [1, 2, 3], "ratio": 0.2}, {"at": "prediction"}, {"keep": "bottom", "sign": "positive"}]
 )

@@ -37,9 +37,9 @@ def runs(tmp_path_factory):
     """A run by verl's own trainer and engine, the same with credit "uniform", and one by flow."""
     folder = tmp_path_factory.mktemp("runs")
     options = {
+        "flow": ({"trainer.v1.trainer_mode": "flow"}, {}),
         "stock": ({"trainer.v1.trainer_mode": "sync"}, {"VERL_ENGINE_VENDOR": "stock"}),
         "uniform": ({"trainer.v1.trainer_mode": "flow", "trainer.v1.flow.credit": "uniform"}, {}),
-        "flow": ({"trainer.v1.trainer_mode": "flow"}, {}),
     }
     for name, (changes, environment) in options.items():
         done = run(folder / name, changes, **environment)

@@ -84,8 +84,8 @@ def refuse_other_engines(workers: list[Any]) -> None:
 
     try:
         engines = ray.get([worker.__ray_call__.remote(engines_of) for worker in workers])
-    except ray.exceptions.RayTaskError as error:
-        raise InputError(_not_ours(f"workers that cannot import it ({error.cause!r})")) from error
+    except ray.exceptions.RayError as error:
+        raise InputError(_not_ours(f"workers that cannot import it ({error})")) from error
     others = sorted({name for names in engines for name, ours in names.items() if not ours})
     if others:
         raise InputError(_not_ours(", ".join(others)))
