@@ -13,6 +13,7 @@ collect_ignore_glob = [] if importlib.util.find_spec("verl") else ["test_*.py"]
 
 # verl picks its device as it is imported, here and in every process that Ray starts.
 os.environ.update(VERL_PLATFORM="cpu", VERL_USE_EXTERNAL_MODULES="on_cpu", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-os.environ.update({"RAY_worker_niceness": "0"})  # it starts its workers nice, which beside other work is not at all
+# Beside other work: Ray gives up after 30 s, and starts its workers nice, which is then not at all.
+os.environ.update({"RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "300"})
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
 sys.path.insert(0, str(HERE))
