@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test test-newest lock lint types unit demo bench gpu docs page screenshots clean
+.PHONY: test test-newest verl-test lock lint types unit demo bench gpu docs page screenshots clean
 
 test: lint types unit
 
@@ -26,6 +26,14 @@ test-newest:
 	NEWEST=1 scripts/setup.sh .venv-newest
 	.venv-newest/bin/pip freeze --exclude-editable > .venv-newest/versions.txt
 	OMP_NUM_THREADS=1 .venv-newest/bin/pytest --numprocesses 2 --dist loadfile -W default
+
+# Training with verl, on a CPU: whole steps on Ray, in an environment of its own.
+verl-test: .venv-verl/.ready
+	OMP_NUM_THREADS=1 .venv-verl/bin/pytest -W default tests/with_verl
+
+.venv-verl/.ready: pyproject.toml scripts/setup.sh
+	EXTRA=verl scripts/setup.sh .venv-verl
+	@touch $@
 
 # Take the newest releases that pyproject.toml allows; commit the lock when `make test` passes with it.
 lock:
@@ -69,4 +77,4 @@ screenshots: $(VENV)/.ready
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) .venv-newest runs site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .venv-verl runs site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 # Make a virtual environment with FlowTracer and all that its tests and demo need, as requirements.lock has it.
 # usage: scripts/setup.sh [folder]          PYTHON=python3.12 scripts/setup.sh
 #        NEWEST=1 scripts/setup.sh folder   the newest releases that pyproject.toml allows, instead of the locked ones
+#        EXTRA=verl scripts/setup.sh folder  only what that extra needs, and pytest with what its tests are written in
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -34,6 +35,8 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
 fi
 if [ -n "${NEWEST:-}" ]; then
   pip install --upgrade --upgrade-strategy eager --editable ".[dev]"
+elif [ -n "${EXTRA:-}" ]; then
+  pip install --editable ".[$EXTRA]" beartype hypothesis pytest
 else
   pip install --no-deps --require-hashes --requirement requirements.lock
   pip install --no-deps --no-build-isolation --editable .

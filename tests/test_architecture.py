@@ -32,8 +32,10 @@ NEVER = {
     ("signals", "transformers"),
     *(("trace", heavy) for heavy in ("torch", "transformers", "pandas", "matplotlib", "datasets")),
 }
+OF_VERL = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("rl/verl/*.py")}
 ONLY_AT = {
     "trl": {"rl/trl_trainer.py"},
+    **dict.fromkeys(("verl", "transfer_queue", "tensordict", "omegaconf", "ray"), OF_VERL),
     "typer": {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("cli/*.py")},
     "reasoning_gym": {"tasks/base.py"},
     "math_verify": {"evaluation/equality.py", "evaluation/worker.py"},

@@ -101,6 +101,13 @@ class AttentionPanels:
         return (layer.weights(start, stop) for layer in self._layers)
 
 
+def sees_before(layers: Sequence[LayerAttention], start: int) -> bool:
+    """Whether token `start` of any sequence attends to an earlier one, as the first of a packed sequence must not."""
+    # A single row is not worth the statistics of all others, which the kernels would begin with.
+    row_B1C = AttentionPanels(layers, implementation="torch").rows(start, start + 1)
+    return bool((row_B1C[..., :start] > 0).any())
+
+
 def panel_rows_for(batch: int, heads: int, length: int) -> int:
     """Rows of a panel that fit the working memory where a map of every head is made."""
     fitting = _PANEL_BYTES // (4 * batch * heads * length)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
 
 from flowtracer.credit import Credit, Signals
+from flowtracer.credit.signals import GroupSignals
 from flowtracer.shapes import Bool, Float, Int
 
 
@@ -21,6 +23,15 @@ def response_seeds(ids_BR: Int[Tensor, "B R"], mask_BR: Bool[Tensor, "B R"], see
     """A seed from each response's own counted tokens, so that it does not depend on the batch it stands in."""
     rows = zip(ids_BR.cpu(), mask_BR.cpu(), strict=True)
     return tuple(zlib.crc32(ids[mask].numpy().tobytes(), seed & 0xFFFFFFFF) for ids, mask in rows)
+
+
+def group_of(prompts: Sequence[Hashable], ids_BR: Int[Tensor, "B R"], rewards_B: Float[Tensor, " B"]) -> GroupSignals:
+    """Responses to equal prompts as a group, with its mean reward."""
+    numbers: dict[Hashable, int] = {}
+    groups_B = torch.tensor([numbers.setdefault(prompt, len(numbers)) for prompt in prompts], device=rewards_B.device)
+    sums_G = rewards_B.new_zeros(len(numbers)).index_add(0, groups_B, rewards_B)
+    means_G = sums_G / groups_B.bincount()
+    return GroupSignals(token_ids_BR=ids_BR, groups_B=groups_B, rewards_B=rewards_B, baselines_B=means_G[groups_B])
 
 
 def normalised(

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from flowtracer.credit import Credit, Signals, make_credit, needs_of, token_factors
-from flowtracer.credit.signals import OF_IMAGES, GroupSignals
+from flowtracer.credit.signals import OF_IMAGES
 from flowtracer.errors import InputError
 from flowtracer.model.forward import device_of, image_token_of
-from flowtracer.rl.advantages import response_seeds, token_advantages
+from flowtracer.rl.advantages import group_of, response_seeds, token_advantages
 from flowtracer.shapes import Bool, Float
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Prompt, Sampled
@@ -117,7 +117,9 @@ def credit_weights(
     )
     readings, misses = reader.read(sampled, seeds_B)
     if rewards is not None:
-        group = _group(prompt_ids, sampled.response_ids_BR, _finite("rewards", rewards, device))
+        group = group_of(
+            [tuple(ids) for ids in prompt_ids], sampled.response_ids_BR, _finite("rewards", rewards, device)
+        )
         readings = replace(readings, group=group)
     signals = Signals(mask_BR=mask_BR, advantages_B=advantages_B, seeds_B=seeds_B, trained=trained, readings=readings)
     advantages_BR = token_advantages(strategy, signals, normalise=normalise)
@@ -176,13 +178,3 @@ def _marked(counted: Sequence[Sequence[bool]], response_ids: Ids, device: torch.
         raise InputError(f"expected counted as long as the responses, {expected} tokens, got {lengths}")
     rows = [torch.tensor(marks, dtype=torch.bool, device=device) for marks in counted]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-
-
-def _group(prompt_ids: Ids, ids_BR: Tensor, rewards_B: Tensor) -> GroupSignals:
-    """Responses to equal prompts as a group, with its mean reward."""
-    numbers: dict[tuple[int, ...], int] = {}
-    groups = [numbers.setdefault(tuple(ids), len(numbers)) for ids in prompt_ids]
-    groups_B = torch.tensor(groups, device=rewards_B.device)
-    sums_G = rewards_B.new_zeros(len(numbers)).index_add(0, groups_B, rewards_B)
-    means_G = sums_G / groups_B.bincount()
-    return GroupSignals(token_ids_BR=ids_BR, groups_B=groups_B, rewards_B=rewards_B, baselines_B=means_G[groups_B])

@@ -32,9 +32,10 @@ from flowtracer.credit import Credit, Readings, Signals, make_credit, reads_of
 from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.model.forward import image_token_of
-from flowtracer.rl.advantages import boosted, response_seeds, token_advantages
+from flowtracer.rl.advantages import response_seeds, token_advantages
 from flowtracer.rl.images import columns_of_images, refuse_beside_images, refuse_in_responses, show_images
 from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio, refuse_unsloth
+from flowtracer.rl.metrics import credit_metrics
 from flowtracer.rl.trackers import log_traces
 from flowtracer.rl.training_traces import TraceKeeper, TrainedBatch
 from flowtracer.signals.generated import GENERATION_BYTES, LOST, Generated
@@ -360,23 +361,10 @@ class FlowGRPOTrainer(GRPOTrainer):
         return getattr(self.processing_class, "tokenizer", self.processing_class)
 
     def _log_credit(self, advantages_BR: Tensor, signals: Signals, misses: Counter[str], seconds: float) -> None:
-        mask_BR, own_B = signals.mask_BR, signals.advantages_B
-        # Where a response has no advantage, no token's can be larger.
-        learned_BR = mask_BR & (own_B != 0)[:, None]
-        boosted_BR = boosted(advantages_BR, own_B, learned_BR)
-        size = (own_B.abs()[:, None] * learned_BR).sum()
-        metrics: dict[str, Tensor | float] = {
-            "credit/boosted_share": boosted_BR.sum() / learned_BR.sum().clamp_min(1),
-            "credit/mean_factor": (advantages_BR.abs() * learned_BR).sum() / size if size > 0 else 1.0,
-            "credit/own_forward": self._reader().own_forward,
-            "credit/seconds": seconds,
-        }
-        if (flow := signals.readings.flow) is not None:
-            all_flow = (flow.throughput_BR * learned_BR).sum()
-            metrics["credit/traced"] = flow.traced_B.float().mean()
-            metrics["credit/flow_in_boosted"] = (flow.throughput_BR * boosted_BR).sum() / all_flow.clamp_min(1e-12)
-        if (answer := signals.readings.answer) is not None:
-            metrics["credit/answered"] = answer.answer_BR.any(-1).float().mean()
+        mask_BR = signals.mask_BR
+        metrics = credit_metrics(advantages_BR, signals)
+        metrics |= {"credit/own_forward": self._reader().own_forward, "credit/seconds": seconds}
+        if signals.readings.answer is not None:
             metrics |= _miss_shares(misses, len(mask_BR))
         lost = [f"credit/lost/{reason}" for reason in LOST]
         metrics |= {name: float(name == f"credit/lost/{self._reader().lost}") for name in lost}

@@ -28,6 +28,7 @@ from flowtracer.errors import InputError
 from flowtracer.model.capture import AttentionReader, record_attention, refuse_looking_ahead
 from flowtracer.model.contributions import ContributionReader
 from flowtracer.shapes import Int
+from flowtracer.signals.packed import Place, refuse_mixed, segments
 from flowtracer.signals.sampled import Few, Sampled
 
 
@@ -115,23 +116,30 @@ def _score_some(pending: Pending, few: Few, layers: Sequence[LayerAttention]) ->
 
 
 @contextlib.contextmanager
-def ride(model: Any, waiting: Sequence[Pending]) -> Iterator[None]:
+def ride(model: Any, waiting: Sequence[Pending], places: Sequence[Place] | None = None) -> Iterator[None]:
     """Score what waits from the forwards of `model` inside the block, which run over all sequences in their order.
 
-    Prompts and responses must stand in them as they do in `Sampled`, padding included. Outputs stay as they are, to
-    the bit.
+    Prompts and responses must stand in them as they do in `Sampled`, padding included; or, with `places`, in one
+    forward without padding between prompt and response, each sequence from its own place on. Outputs stay as they are,
+    to the bit.
     """
     layers = sorted({layer for pending in waiting for layer in pending.reader.layers})
     first = 0
 
     def read(attention: LayerAttention, value_BKTD: Tensor, output_BTHD: Tensor) -> None:
         nonlocal first
-        if attention.layer != layers[-1] or attention.query_BHTD.shape[2] != waiting[0].sampled.width:
+        if attention.layer != layers[-1]:
+            return
+        if places is None and attention.query_BHTD.shape[2] != waiting[0].sampled.width:
             return
         # The trainer's mixed precision is not for what is recomputed here.
         with torch.no_grad(), torch.autocast(value_BKTD.device.type, enabled=False):
             for pending in waiting:
-                _score_part(pending, pending.choose(recorded), first)
+                chosen = pending.choose(recorded)
+                if places is None:
+                    _score_part(pending, chosen, first)
+                else:
+                    _score_placed(pending, chosen, places)
         first += len(attention.query_BHTD)
         recorded.clear()
 
@@ -153,6 +161,14 @@ def _score_part(pending: Pending, layers: Sequence[LayerAttention], first: int) 
     if few.images is not None:
         refuse_looking_ahead(layers)
     pending.take(few, few.part(layers, first))
+
+
+def _score_placed(pending: Pending, layers: Sequence[LayerAttention], places: Sequence[Place]) -> None:
+    """Score the sequences that are waited for, one at a time, each from its own place on."""
+    refuse_mixed(layers, places)
+    for number in pending.missing:
+        few = pending.few(number[None])
+        pending.take(few, segments(layers, places[int(number)], few.ids_BT.shape[1]))
 
 
 def drops(model: Any) -> bool:

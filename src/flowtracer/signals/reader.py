@@ -44,6 +44,7 @@ from flowtracer.signals.gold import PrefixScorer, read_gain
 from flowtracer.signals.gradients import read_influence, read_saliency
 from flowtracer.signals.heads import PendingAttention, PendingHeads, spread_reader
 from flowtracer.signals.logits import output_gradients, token_logits
+from flowtracer.signals.packed import Place
 from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
 from flowtracer.signals.throughput import PendingFlow
@@ -201,16 +202,18 @@ class SignalReader:
         return self.wants_logits or (bool(self.needs & _OF_ATTENTION) and self._rides_truly)
 
     @contextlib.contextmanager
-    def riding(self, sampled: Sampled) -> Iterator[Ride]:
+    def riding(self, sampled: Sampled, places: Sequence[Place] | None = None) -> Iterator[Ride]:
         """Listen to a pass of the policy over all of the sequences, in their order and with their padding.
 
-        What it gave is handed to `read`, which runs the model only for the rest. The pass must use no gradients.
+        What it gave is handed to `read`, which runs the model only for the rest. The pass must use no gradients. With
+        `places` it is one forward over sequences without padding, each at its place, in evaluation mode and with
+        positions that count no padding.
         """
         ridden = Ride()
-        if self.needs & _OF_ATTENTION and self._rides_truly:
+        if self.needs & _OF_ATTENTION and (places is not None or self._rides_truly):
             ridden.answers = self._locate(sampled)
             ridden.waiting = self._waiting(sampled, ridden.answers and ridden.answers[0])
-        with ride(self._model, [pending for pending in ridden.waiting if pending.rides]):
+        with ride(self._model, [pending for pending in ridden.waiting if pending.rides], places):
             yield ridden
 
     @contextlib.contextmanager

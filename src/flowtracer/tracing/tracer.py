@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flowtracer.attention.capacity import CAPACITIES, GRAPHS, CapacityPanels, LayeredPanels
 from flowtracer.attention.layer import LayerAttention
-from flowtracer.attention.panels import AttentionPanels
+from flowtracer.attention.panels import AttentionPanels, sees_before
 from flowtracer.attention.shared_prefix import attention_panels
 from flowtracer.errors import CaptureError, InputError, TraceError
 from flowtracer.flow import EdgeSummary, HeadSummary, PanelSource, Solution, summarise_edges, summarise_heads
@@ -227,9 +227,7 @@ class Tracer:
             torch.from_numpy(ids_T)[None].to(device), batch, positions_BT=torch.from_numpy(positions_T)[None].to(device)
         )
         second = batch[0].needed
-        # A single row is not worth the statistics of all others, which the kernels would begin with.
-        panels = AttentionPanels(layers, implementation="torch")
-        if len(batch) > 1 and bool((panels.rows(second, second + 1)[..., :second] > 0).any()):
+        if len(batch) > 1 and sees_before(layers, second):
             raise CaptureError(
                 f"expected packed sequences to be kept apart by their positions, got {type(self.model).__name__}, "
                 "whose tokens attend across them; trace with pack=False"
