@@ -21,7 +21,8 @@ from flowtracer.folders import lock
 
 if TYPE_CHECKING:
     from flowtracer.trace import Rollout, Skipped, Trace
-    from flowtracer.tracing.folder import Summary, TraceFolder
+    from flowtracer.tracing.folder import TraceFolder
+    from flowtracer.tracing.summary import Summary
     from flowtracer.tracing.tracer import Tracer
 
 LONG_RUN = 200_000

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flowtracer.errors import InputError
+from flowtracer.text.printable import well_formed
 from flowtracer.trace.trace import Trace
 
 
@@ -94,16 +95,11 @@ def _columns(name: str, trace: Trace) -> dict[str, Any]:
     region[trace.answer.start : trace.answer.stop] = "answer"
     step = np.repeat(np.arange(len(trace.step_spans)), [len(span) for span in trace.step_spans])
     return {
-        "trace": [_valid(name)] * length,
+        "trace": [well_formed(name)] * length,
         "position": np.arange(length),
         "token_id": trace.token_ids,
-        "token": [_valid(token) for token in trace.tokens],
+        "token": [well_formed(token) for token in trace.tokens],
         "region": region.tolist(),
         "step": step,
         **{measure: getattr(trace, measure) for measure in _MEASURES},
     }
-
-
-def _valid(text: str) -> str:
-    """The text with halves of surrogate pairs joined or replaced: Arrow takes well-formed Unicode only."""
-    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")

@@ -115,7 +115,7 @@ def _row(name: str, trace: Trace) -> dict[str, Any]:
         "verdict": verdict(trace),
         "answer": trace.answer_text,
         "found": trace.answer_rule,
-        "reward": reward(trace),
+        "reward": reward(trace.metadata),
         "tokens": len(trace),
         "concentration": concentration(trace),
         "hubs": hub_share(trace),
