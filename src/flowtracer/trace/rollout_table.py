@@ -10,39 +10,55 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flowtracer.errors import FormatError
 from flowtracer.folders import write_atomically
 from flowtracer.text.printable import well_formed
 from flowtracer.trace.measures import HUBS, concentration, hub_share, reward
-from flowtracer.trace.trace import Rollout, Skipped, Trace
+from flowtracer.trace.trace import Skipped, Trace
 
 Row = Mapping[str, Any]
 
-COLUMNS = {
+_OF_THE_ROLLOUT = {
     "place": "int64",
     "id": "string",
     "key": "string",
     "trace": "string",
+    "correct": "bool",
+    "reward": "float64",
+    "metadata": "string",
+}
+MEASURED = {
     "reason": "string",
     "message": "string",
     "tokens": "int32",
     "response_tokens": "int32",
     "answer": "string",
     "answer_rule": "string",
-    "correct": "bool",
-    "reward": "float64",
     "concentration": "float64",
     "hub_share": "float64",
     "hubs": "list<string>",
     "backbone_edges": "int32",
     "conservation_error": "float64",
-    "metadata": "string",
 }
-"""Names and types; docs/scale.md says what each is. Those of a trace are null where there is none."""
+"""Columns that follow from the text and the model alone; null where there is no trace, or where there is one."""
+COLUMNS = {**_OF_THE_ROLLOUT, **MEASURED}
+"""Names and types; docs/scale.md says what each is."""
+
+
+def labels(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says of its rollout, and no model has read."""
+    correct = metadata.get("is_correct")
+    return {
+        "correct": None if correct is None else bool(correct),
+        "reward": reward(metadata),
+        "metadata": json.dumps({name: value for name, value in metadata.items() if name != "id"}),
+    }
 
 
 def traced_row(trace: Trace) -> dict[str, Any]:
-    """What a trace comes to; of the rollout itself see `labels`."""
+    """What a trace comes to, with the labels of its rollout."""
     return {
+        **labels(trace.metadata),
         "tokens": len(trace),
         "response_tokens": len(trace.response),
         "answer": trace.answer_text,
@@ -52,25 +68,12 @@ def traced_row(trace: Trace) -> dict[str, Any]:
         "hubs": [hub.label for hub in trace.hubs(HUBS)],
         "backbone_edges": len(trace.backbone(0.5).edges),
         "conservation_error": trace.conservation_error(),
-        **labels(trace.metadata),
     }
 
 
-def labels(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row says of its rollout, and no model has read."""
-    correct = metadata.get("is_correct")
-    rest = {name: value for name, value in metadata.items() if name != "id"}
-    return {
-        "correct": None if correct is None else bool(correct),
-        "reward": reward(metadata),
-        "metadata": json.dumps(rest),
-    }
-
-
-def skipped_row(skipped: Skipped, rollout: Rollout | None = None) -> dict[str, Any]:
-    """Why there is no trace; `rollout` is None where the record could not be read."""
-    said = {} if rollout is None else labels(rollout.metadata)
-    return {"id": skipped.id, "reason": skipped.reason, "message": skipped.message, **said}
+def skipped_row(skipped: Skipped) -> dict[str, Any]:
+    """Why there is no trace."""
+    return {"id": skipped.id, "reason": skipped.reason, "message": skipped.message}
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -85,12 +88,22 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_rows(files: Iterable[Path], columns: Iterable[str] = tuple(COLUMNS)) -> Iterator[dict[str, Any]]:
-    """Rows of tables that `write_rows` wrote, a file at a time."""
+    """Rows of tables that `write_rows` wrote, a file at a time.
+
+    Raises:
+        FormatError: A file that is no such table.
+    """
     import pyarrow.parquet
 
     names = list(columns)
     for file in files:
-        yield from pyarrow.parquet.read_table(file, columns=names, partitioning=None).to_pylist()
+        try:
+            rows = pyarrow.parquet.read_table(file, columns=names, partitioning=None).to_pylist()
+        except (OSError, ValueError, LookupError) as error:  # pyarrow's own are such
+            raise FormatError(
+                f"expected a table of rollouts, got {str(file)!r}: {error}; delete it, and run again"
+            ) from error
+        yield from rows
 
 
 def _schema() -> Any:
