@@ -12,7 +12,6 @@ import flowtracer as ft
 from flowtracer.trace.measures import concentration, hub_share
 from flowtracer.trace.rollout_table import COLUMNS, read_rows
 from flowtracer.trace.trace import Rollout, Skipped, load_trace
-from flowtracer.tracing import parts as parts_module
 from flowtracer.tracing.attempts import ALONE, SKIPPED, WORKER_DIED
 from flowtracer.tracing.folder import TraceFolder
 from flowtracer.tracing.parts import PartFolder, decode_window, encode_window, finish_parts, part_files, windows
@@ -28,8 +27,7 @@ def model():
 
 @pytest.fixture
 def tracer(model, monkeypatch):
-    """A tracer that counts what it traces, and windows of four."""
-    monkeypatch.setattr(parts_module, "WINDOW", 4)
+    """A tracer that counts what it traces."""
     tracer = ft.Tracer(model, tiny_tokenizer())
     stream, tracer.traced = tracer.trace_stream, []
 
@@ -59,7 +57,7 @@ def run(path, tracer, records, order=None, **options):
     """Parts of a run, its summary, and what it traced."""
     tracer.traced.clear()
     folder = PartFolder(path, {"made": "so"}, **options)
-    numbered = list(windows(records))
+    numbered = list(windows(records, 4))
     made = [folder.make(*numbered[n], tracer) for n in order or range(len(numbered))]
     return made, finish_parts(path, [part.name for part in made]), list(tracer.traced)
 

@@ -95,7 +95,8 @@ def trace(
         if engine is Engine.ray:
             from flowtracer.cli.trace_ray import trace_with_actors
 
-            trace_with_actors(replace(job, keep_traces=traces), actors, html=html)
+            tables = replace(job, options={**job.options, "engine": "ray"}, keep_traces=traces)
+            trace_with_actors(tables, actors, html=html)
         else:
             _trace_here(job, first, records, show=show, html=html)
         say_written(out)

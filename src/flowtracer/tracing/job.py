@@ -46,6 +46,8 @@ class TraceJob:
     measure: Callable[[Any], Finish | None]
     """Makes of the model what else is measured."""
     keep_traces: bool = True
+    window: int = 256
+    """Rollouts of a part: enough that those of a forward are of similar length, few enough to be traced again."""
 
     def load(self) -> Loaded:
         """Load the model.

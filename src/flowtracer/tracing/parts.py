@@ -22,7 +22,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,6 @@ from flowtracer.tracing.memory import OUT_OF_MEMORY
 from flowtracer.tracing.summary import Summary, Tally
 from flowtracer.tracing.tracer import Tracer
 
-WINDOW = 256
-"""Rollouts of a part: enough that those of a forward are of similar length, few enough to be traced again."""
 KEY = 16
 """Hexadecimal digits: of ten million rollouts, two share a key with a probability of 3e-6."""
 TRIED_AGAIN = frozenset({OUT_OF_MEMORY, WORKER_DIED})
@@ -68,13 +66,13 @@ class Part:
     """Rollouts without a trace, by reason."""
 
 
-def windows(records: Iterable[Rollout | Skipped]) -> Iterator[tuple[int, list[Rollout | Skipped]]]:
-    """Records a part at a time, numbered from 0."""
+def windows(records: Iterable[Rollout | Skipped], size: int) -> Iterator[tuple[int, list[Rollout | Skipped]]]:
+    """Records a part at a time, each with the place of its first."""
     stream = iter(records)
-    number = 0
-    while window := list(islice(stream, WINDOW)):
-        yield number, window
-        number += 1
+    for place in count(0, size):
+        if not (window := list(islice(stream, size))):
+            return
+        yield place, window
 
 
 def encode_window(records: Sequence[Rollout | Skipped]) -> bytes:
@@ -119,7 +117,7 @@ class PartFolder:
 
     def make(
         self,
-        number: int,
+        place: int,
         records: Sequence[Rollout | Skipped],
         tracer: Tracer,
         *,
@@ -129,14 +127,14 @@ class PartFolder:
         """Make the part of a window, unless it stands.
 
         Args:
-            number: Of the window.
+            place: In the input, of the first of them.
             records: Its rollouts, and records that could not be read.
             tracer: Reads the model.
             max_tokens: Tokens of one forward, padding included.
             finish: What else to measure of a trace before it is written.
         """
-        rows = [self._row(number * WINDOW + index, record) for index, record in enumerate(records)]
-        name = f"part-{number:07d}-{digest(self._options, rows)[:KEY]}"
+        rows = [self._row(place + index, record) for index, record in enumerate(records)]
+        name = f"part-{place:09d}-{digest(self._options, rows)[:KEY]}"
         if (done := self._standing(name)) is not None:
             return done
         attempts = Attempts(self.path / "attempts" / f"{name}.jsonl")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -70,8 +71,8 @@ def _from_root(job: TraceJob) -> TraceJob:
 def _read(_: Any, job: TraceJob) -> Iterator[Any]:
     """Windows of the input, each a row, and at last what went wrong, if anything did."""
     try:
-        for number, records in windows(read_rollouts(job.rollouts, limit=job.limit)):
-            yield _row(number=number, window=encode_window(records))
+        for place, records in windows(read_rollouts(job.rollouts, limit=job.limit), job.window):
+            yield _row(place=place, window=encode_window(records))
     except FlowTracerError as error:
         yield _row(line=_said(error))
 
@@ -92,13 +93,13 @@ class _Worker:
 
     def __call__(self, batch: Any) -> Any:
         [given] = batch.to_pylist()
-        return _row(line=given["line"] or self._mistake or self._made(given["number"], given["window"]))
+        return _row(line=given["line"] or self._mistake or self._made(given["place"], given["window"]))
 
-    def _made(self, number: int, window: bytes) -> str:
+    def _made(self, place: int, window: bytes) -> str:
         tracer, finish = self._loaded.tracer, self._loaded.finish
         records = decode_window(window)
         try:
-            part = self._folder.make(number, records, tracer, max_tokens=self._job.max_tokens, finish=finish)
+            part = self._folder.make(place, records, tracer, max_tokens=self._job.max_tokens, finish=finish)
         except FlowTracerError as error:
             return _said(error)
         return json.dumps({"part": asdict(part)})
@@ -125,14 +126,16 @@ def _heard(line: str, job: TraceJob) -> Part:
     return part
 
 
-def _row(*, number: int = -1, window: bytes = b"", line: str = "") -> Any:
+def _row(*, place: int = -1, window: bytes = b"", line: str = "") -> Any:
     import pyarrow
 
-    return pyarrow.table({"number": [number], "window": [window], "line": [line]})
+    return pyarrow.table({"place": [place], "window": [window], "line": [line]})
 
 
 def _connected() -> Any:
     """Ray, connected to the cluster that the environment names, or else started on this machine."""
+    # Its lines about itself would stand between ours; those of the cluster are in its logs.
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     try:
         import ray.data
     except ImportError as error:
@@ -140,11 +143,11 @@ def _connected() -> Any:
             'expected Ray for --engine ray, got none: pip install "flowtracer[ray]", or leave the option out'
         ) from error
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
     return ray
 
 
-def _pool(ray: Any, actors: int | None, device: str | None) -> tuple[int, dict[str, float]]:
+def _pool(ray: Any, actors: int | None, device: str | None) -> tuple[int, dict[str, int]]:
     """How many actors, and what each of them takes of a machine."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = ([int(machine.get(kind, 0)) for machine in machines] for kind in ("CPU", "GPU"))
