@@ -6,7 +6,9 @@ from functools import partial
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from flowtracer.cli import app
 from flowtracer.cli.trace import _measuring
 from flowtracer.errors import InputError
 from flowtracer.trace.rollout_table import read_rows
@@ -57,8 +59,8 @@ def actors():
     return [process for process in own if process.is_running() and "_Worker" in " ".join(process.cmdline())]
 
 
-@pytest.mark.filterwarnings("default")  # of Ray's own modules; ours are errors everywhere else
-def test_a_worker_that_is_killed_costs_nothing(cluster, written, model, tmp_path, capsys):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # it warns of its own options
+def test_a_worker_that_is_killed_costs_nothing(cluster, written, model, tmp_path):
     parts = []
     for part in trace_with_ray(job(written, model, tmp_path / "out"), 2):
         parts.append(part)
@@ -75,6 +77,20 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, written, model, tmp_path
 
     with pytest.raises(InputError, match="room for 3 actors, got 2 CPU cores"):
         next(trace_with_ray(job(written, model, tmp_path / "out"), 3))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+def test_the_command_writes_tables_and_their_index(cluster, written, model, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["trace", str(written), "--model", model, "--out", str(out), "--limit", "20", "--html"]
+    done = CliRunner().invoke(app, [*arguments, "--engine", "ray", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "19 (95%)" in done.output
+    assert "no_answer" in done.output
+    assert [row["id"] for row in read_rows(part_files(out))] == [f"r{n}" for n in range(20)]
+    assert json.loads((out / "summary.json").read_text())["traced"] == 19
+    assert (out / "index.html").is_file()
+    assert not (out / "traces").exists()
 
 
 def test_a_mistake_travels_as_what_it_is(written, model, tmp_path):
