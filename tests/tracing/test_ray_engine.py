@@ -17,6 +17,11 @@ from flowtracer.tracing.job import TraceJob
 from flowtracer.tracing.parts import encode_window, finish_parts, part_files
 from flowtracer.tracing.ray_engine import _heard, _read, _row, _Worker, trace_with_ray
 
+# A busy machine starts slowly, and workers, which are nice by 15, have no time on it at all.
+PATIENCE = {"gcs_rpc_server_connect_timeout_s": 60, "gcs_server_request_timeout_seconds": 120, "worker_niceness": 0}
+os.environ.update({f"RAY_{name}": str(value) for name, value in PATIENCE.items()}, RAY_NUM_REDIS_GET_RETRIES="120")
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # else it warns of what it will do some day
+
 ray = pytest.importorskip("ray", reason="Ray has no build for this Python or system yet")
 
 WINDOW, ROLLOUTS = 16, 160
@@ -24,8 +29,6 @@ WINDOW, ROLLOUTS = 16, 160
 
 @pytest.fixture(scope="module")
 def cluster():
-    # Workers are nice by 15, which on a busy machine is no time at all.
-    os.environ.update(RAY_worker_niceness="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
     started = ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
     yield started
     ray.shutdown()
