@@ -14,7 +14,7 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
-    {"intervals", "folders", "text", "attention", "credit"},
+    {"intervals", "folders", "hub", "text", "attention", "credit"},
     {"trace", "model"},
     {"flow", "tasks"},
     {"tracing", "signals", "evaluation"},
@@ -37,6 +37,7 @@ ONLY_AT = {
     "trl": {"rl/trl_trainer.py"},
     **dict.fromkeys(("verl", "transfer_queue", "tensordict", "omegaconf", "ray"), OF_VERL),
     "typer": {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("cli/*.py")},
+    "ray": {"tracing/ray_engine.py"},
     "reasoning_gym": {"tasks/base.py"},
     "math_verify": {"evaluation/equality.py", "evaluation/worker.py"},
     "triton": {"attention/kernels/launch.py", "attention/kernels/rows.py"},

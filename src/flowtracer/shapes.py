@@ -25,7 +25,7 @@ N     a selection: chosen sequences, places or values; over layers, the places b
 Torch is not imported here, so that saved traces can be studied without it.
 """
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt
 from numpy import ndarray
 
-__all__ = ["Bool", "Float", "Int", "ndarray"]
+__all__ = ["Bool", "Float", "Int", "UInt", "ndarray"]

@@ -77,7 +77,7 @@ def test_all_flow_passes_hubs_that_cut_the_graph():
 
 def test_what_a_rollout_brought_along():
     graded = make_trace(metadata={"is_correct": False, "reward": 1})
-    assert (verdict(graded), reward(graded)) == ("wrong", 1.0)
+    assert (verdict(graded), reward(graded.metadata)) == ("wrong", 1.0)
     assert verdict(make_trace()) == "right"
     plain = dataclasses.replace(graded, metadata={"reward": "high"})
-    assert (verdict(plain), reward(plain)) == (None, None)
+    assert (verdict(plain), reward(plain.metadata)) == (None, None)

@@ -213,7 +213,7 @@ def damaged_parquet():
     ("name", "content", "error", "message"),
     [
         ("none.jsonl", None, InputError, "no file; check"),
-        (".", None, InputError, "a folder; pass one of its files"),
+        (".", None, InputError, "a folder with files that end in .jsonl"),
         ("r.csv", b"a,b", InputError, "ends in .jsonl, .jsonl.gz, .json, .parquet, got"),
         ("r", b"", InputError, "ends in"),
         ("r.parquet", b"", FormatError, "r.parquet"),
@@ -275,3 +275,63 @@ def test_different_texts_get_different_names(one, other):
 def test_no_text_takes_the_name_of_another(text):
     name = safe_name(text)
     assert name == text or safe_name(name) != name
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Dumps as trainers write them, a file a step, beside what is none."""
+    for step in (10, 2, 1):
+        row = {"input": "q", "output": f"o{step}", "gts": "4", "score": 1.0, "step": step}
+        (tmp_path / f"{step}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    deeper = tmp_path / "deeper" / "completions"
+    deeper.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([{"step": 3, "prompt": "p", "completion": "c"}]), deeper / "c_00003.parquet")
+    (tmp_path / ".hidden.jsonl").write_text("{}\n", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("no rollouts", encoding="utf-8")
+    return tmp_path
+
+
+def said(source):
+    return [(record.id, record.response) for record in read_rollouts(source)]
+
+
+def test_a_folder_is_read_in_the_order_of_its_steps(many):
+    expected = [("1:1", "o1"), ("2:1", "o2"), ("10:1", "o10"), ("c_00003:1", "c")]
+    assert said(many) == expected
+    assert said(f"{many}/**/*") == expected
+    assert said(f"{many}/[0-9].jsonl") == expected[:2]
+    assert said(f"{many}/1?.jsonl") == expected[2:3]
+    assert len(list(read_rollouts(many, limit=3))) == 3
+
+
+def test_one_bad_file_of_many_stops_no_other(many):
+    (many / "2.jsonl").unlink()
+    (many / "2.parquet").write_bytes(b"PAR1 cut off")
+    bad = list(read_rollouts(many))[1]
+    assert (bad.id, bad.reason) == (str(many / "2.parquet"), "broken_file")
+    assert [record.id for record in read_rollouts(many)][2:] == ["10:1", "c_00003:1"]
+
+
+@pytest.mark.parametrize("asked", ["", "/*.txt", "/none", "/none*"])
+def test_where_nothing_is_to_be_read(tmp_path, asked):
+    (tmp_path / "notes.txt").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match=r"expected a .*(which has none|which is no file); check the path"):
+        read_rollouts(f"{tmp_path}{asked}")
+
+
+def test_a_data_set_is_read_as_its_files_are(tmp_path, monkeypatch):
+    """`datasets` loads a folder as it loads the hub."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = [{"prompt": f"p{n}", "completion": f"c{n}", "reward": n / 2} for n in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "test.parquet")
+    of_hub = list(read_rollouts(f"hub:{folder}:split=test", limit=2))
+    assert of_hub == list(read_rollouts(folder / "test.parquet", limit=2))
+    with pytest.raises(InputError, match=r"expected the data set .* pass a local file"):
+        read_rollouts(f"hub:{folder}:split=none")
+    for wrong in ("hub:", "hub:a/b:splt=x", "hub:a/b:split="):
+        with pytest.raises(InputError, match="hub:OWNER/NAME"):
+            read_rollouts(wrong)

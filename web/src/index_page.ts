@@ -3,6 +3,7 @@
 
 import { unpack } from "./data";
 import { count, element, find, percent } from "./format";
+import { Lines } from "./lines";
 import { applyTheme } from "./palette";
 import { cut, shown } from "./text";
 
@@ -17,7 +18,7 @@ interface Row {
   concentration?: number;
   hubs?: number;
   words?: string[];
-  /** Why there is no trace. */
+  /** Why there is no trace. Without a reason and without a page, the trace was not kept. */
   reason?: string;
   message?: string;
 }
@@ -107,9 +108,11 @@ const FILTERS: Record<string, (row: Row) => boolean> = {
   all: () => true,
   right: (row) => row.verdict === "right",
   wrong: (row) => row.verdict === "wrong",
-  ungraded: (row) => row.page !== null && !row.verdict,
-  "no trace": (row) => row.page === null,
+  ungraded: (row) => row.reason === undefined && !row.verdict,
+  "no trace": (row) => row.reason !== undefined,
 };
+
+const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 
 class IndexPage {
   private sort = "";
@@ -118,45 +121,52 @@ class IndexPage {
   private query = "";
   private open: string | null = null;
   private theme: "auto" | "light" | "dark" = "auto";
-  private readonly body = find<HTMLElement>("tbody");
   private readonly head = find<HTMLElement>("thead tr");
   private readonly reader = find<HTMLElement>("#reader");
   private readonly columns: Column[];
+  private readonly texts: Map<Row, string>;
+  /** Rows that are asked for, in order. */
+  private chosen: Row[] = [];
+  private readonly lines = new Lines(find("#list"), (index) => this.line(this.chosen[index]));
 
   constructor(private readonly rows: Row[]) {
+    this.texts = new Map(rows.map((row) => [row, [row.name, row.answer, row.reason].join("\n").toLowerCase()]));
     this.columns = COLUMNS.filter((column) => rows.some((row) => column.value(row) !== undefined));
     this.readHash();
     this.addFilters();
     this.listen();
-    this.show();
+    this.arrange();
   }
 
   private visible(): Row[] {
     const query = this.query.toLowerCase();
-    const rows = this.rows.filter(
-      (row) =>
-        FILTERS[this.filter](row) &&
-        [row.name, row.answer, row.reason].some((text) => text?.toLowerCase().includes(query)),
-    );
+    const rows = this.rows.filter((row) => FILTERS[this.filter](row) && this.texts.get(row)!.includes(query));
     const column = this.columns.find(({ key }) => key === this.sort);
     if (!column) return rows;
     const sign = this.falling ? -1 : 1;
-    return rows.sort((a, b) => {
-      const [x, y] = [column.value(a), column.value(b)];
+    const valued = rows.map((row) => ({ row, value: column.value(row) }));
+    valued.sort(({ value: x }, { value: y }) => {
       if (x === undefined || y === undefined) return Number(x === undefined) - Number(y === undefined);
-      if (typeof x === "number") return sign * (x - (y as number));
-      return sign * x.localeCompare(y as string, "en", { numeric: true });
+      return sign * (typeof x === "number" ? x - (y as number) : inOrder(x, y as string));
     });
+    return valued.map(({ row }) => row);
+  }
+
+  /** After what is asked for has changed: from the top. */
+  private arrange(): void {
+    this.chosen = this.visible();
+    this.lines.begin(this.chosen.length);
+    this.show();
   }
 
   private show(): void {
-    const visible = this.visible();
     this.showHead();
-    this.body.replaceChildren(...visible.map((row) => this.line(row)));
+    this.lines.show();
+    const { length } = this.chosen;
     find("#shown").textContent =
-      visible.length === this.rows.length
-        ? `${count(visible.length)} rollouts`
-        : `${count(visible.length)} of ${count(this.rows.length)} rollouts`;
+      length === this.rows.length
+        ? `${count(length)} rollouts`
+        : `${count(length)} of ${count(this.rows.length)} rollouts`;
     for (const button of document.querySelectorAll<HTMLElement>("#filters button")) {
       button.ariaPressed = String(button.dataset.filter === this.filter);
     }
@@ -179,7 +189,7 @@ class IndexPage {
         button.addEventListener("click", () => {
           this.falling = sorted ? !this.falling : column.key !== "name";
           this.sort = column.key;
-          this.show();
+          this.arrange();
           find<HTMLElement>(`[data-sort="${column.key}"]`).focus();
         });
         const cell = element("th", `col-${column.key}`, { scope: "col" }, button);
@@ -228,7 +238,7 @@ class IndexPage {
             }),
           ]),
     );
-    this.body.querySelector(".current")?.scrollIntoView({ block: "nearest" });
+    this.lines.reveal(this.chosen.findIndex((row) => row.page !== null && row.page === this.open));
   }
 
   private addFilters(): void {
@@ -245,7 +255,7 @@ class IndexPage {
         button.dataset.filter = name;
         button.addEventListener("click", () => {
           this.filter = name;
-          this.show();
+          this.arrange();
         });
         return button;
       }),
@@ -253,7 +263,7 @@ class IndexPage {
   }
 
   private step(by: number): void {
-    const pages = this.visible().flatMap((row) => (row.page === null ? [] : [row.page]));
+    const pages = this.chosen.flatMap((row) => (row.page === null ? [] : [row.page]));
     const at = this.open === null ? -1 : pages.indexOf(this.open);
     const next = pages[at < 0 ? 0 : Math.min(Math.max(at + by, 0), pages.length - 1)];
     if (next) this.choose(next);
@@ -264,7 +274,7 @@ class IndexPage {
     input.value = this.query;
     input.addEventListener("input", () => {
       this.query = input.value;
-      this.show();
+      this.arrange();
     });
     find("#close").addEventListener("click", () => this.choose(null));
     find("#theme").addEventListener("click", () => {

@@ -6,6 +6,8 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,8 +23,18 @@ from flowtracer.folders import lock
 
 if TYPE_CHECKING:
     from flowtracer.trace import Rollout, Skipped, Trace
-    from flowtracer.tracing.folder import Summary, TraceFolder
+    from flowtracer.tracing.folder import TraceFolder
+    from flowtracer.tracing.job import Loaded, TraceJob
+    from flowtracer.tracing.summary import Summary
     from flowtracer.tracing.tracer import Tracer
+
+
+class Engine(str, Enum):
+    """What runs the model."""
+
+    plain = "plain"
+    ray = "ray"
+
 
 LONG_RUN = 200_000
 """Characters of the first responses from which on tracing says first how long it will take."""
@@ -31,7 +43,7 @@ SAMPLE = 64
 
 
 def trace(
-    rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet file of prompts and responses.")],
+    rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet: a file, folder, pattern; or hub:OWNER/NAME.")],
     model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
     out: Annotated[Path, typer.Option(help="Folder for traces, tokens.parquet and summary.json.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
@@ -47,70 +59,94 @@ def trace(
     memory_budget: Annotated[str, typer.Option(help="For matrices of attention; beyond it, streamed.")] = "2GiB",
     effects: Annotated[str, typer.Option(help="Hide each of so many hubs, or of all tokens: change of log p.")] = "0",
     html: Annotated[bool, typer.Option("--html", help="Write pages as well: OUT/index.html.")] = False,
+    engine: Annotated[Engine, typer.Option(help="One process, or ray: several, and tables.")] = Engine.plain,
+    actors: Annotated[int | None, typer.Option(min=1, help="Processes of ray; one a GPU.")] = None,
+    traces: Annotated[bool, typer.Option("--traces", help="Keep traces with ray, too.")] = False,
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
 
     Lines that cannot be read or traced are counted and named; the others go on. What OUT already holds of these very
     rollouts is not computed again, so a run that was interrupted goes on where it stopped.
     """
-    from flowtracer.model.load import load_model, model_digest
-    from flowtracer.trace.trace import load_trace
-    from flowtracer.tracing.folder import TraceFolder
-    from flowtracer.tracing.tracer import Tracer
+    from flowtracer.tracing.job import TraceJob
 
     first, records = read_ahead(rollouts, limit)
-    budget = parse_bytes(memory_budget)
     hidden = parse_effects(effects)
-    chosen = None if layers is None else parse_layers(layers)
+    job = TraceJob(
+        rollouts=str(rollouts),
+        limit=limit,
+        out=out,
+        options={"rollouts": str(rollouts), "model": model, "layers": layers, "dtype": dtype, "effects": hidden},
+        model=model,
+        device=device,
+        dtype=dtype,
+        tracer={
+            "layers": None if layers is None else parse_layers(layers),
+            "at": at,
+            "capacity": capacity,
+            "graph": graph,
+            "ends": ends,
+            "memory_budget": parse_bytes(memory_budget),
+        },
+        max_tokens=max_tokens,
+        measure=partial(_measuring, hidden, max_tokens),
+    )
     with lock(out):
-        with console.status(f"loading {model}"):
-            loaded = load_model(model, device=device, dtype=dtype)
-            tracer = Tracer(
-                *loaded, layers=chosen, at=at, capacity=capacity, graph=graph, ends=ends, memory_budget=budget
-            )
-        finish = _measuring(hidden, tracer.model, max_tokens)
-        # Folders of attention over tokens are claimed as they were before there was a choice.
-        plain = (capacity, graph) == ("attention", "tokens")
-        over = {} if plain else {"capacity": capacity, "graph": graph, "ends": tracer.ends}
-        options = {"model": model, "layers": layers, "at": tracer.at, "dtype": dtype, "effects": hidden, **over}
-        digest = model_digest(model, tracer.model)
-        folder = TraceFolder(out, {"rollouts": str(rollouts), **options}, model=digest)
-        whole = len(first) < READ_AHEAD
-        _announce(tracer, first, whole)
-        started = time.perf_counter()
-        with progress("tracing", len(first) if whole else None) as bar:
-            made = _run(bar, folder, tracer, records, max_tokens, finish)
-        seconds = time.perf_counter() - started
-        summary = folder.summarise()
-        for file in folder.files()[:show]:
-            console.rule(Text(file.stem, style="dim"))
-            console.print(load_trace(file))
-        console.rule()
-        console.print(_summary_table(summary, seconds, made))
-        if unused := len(folder.unused()):
-            console.print(Text(f"{unused} traces of other rollouts set aside as *.unused", style="dim"))
-        if html:
-            from flowtracer.report.page.site import read_skipped, write_site
+        if engine is Engine.ray:
+            from flowtracer.cli.trace_ray import trace_with_actors
 
-            with console.status("writing pages"):
-                write_site(folder.files(), out, read_skipped(out / "skipped.jsonl"), title=rollouts.name)
+            tables = replace(job, options={**job.options, "engine": "ray"}, keep_traces=traces)
+            trace_with_actors(tables, actors, html=html)
+        else:
+            _trace_here(job, first, records, show=show, html=html)
         say_written(out)
+
+
+def _trace_here(
+    job: TraceJob, first: Sequence[Rollout | Skipped], records: Iterable[Rollout | Skipped], *, show: int, html: bool
+) -> None:
+    """Trace in this process, a file a trace, and say what it came to."""
+    from flowtracer.trace.trace import load_trace
+    from flowtracer.tracing.folder import TraceFolder
+
+    with console.status(f"loading {job.model}"):
+        loaded = job.load()
+    folder = TraceFolder(job.out, loaded.options, model=loaded.digest)
+    whole = len(first) < READ_AHEAD
+    _announce(loaded.tracer, first, whole)
+    started = time.perf_counter()
+    with progress("tracing", len(first) if whole else None) as bar:
+        made = _run(bar, folder, loaded, records, job.max_tokens)
+    seconds = time.perf_counter() - started
+    summary = folder.summarise()
+    for file in folder.files()[:show]:
+        console.rule(Text(file.stem, style="dim"))
+        console.print(load_trace(file))
+    console.rule()
+    console.print(summary_table(summary, seconds, made))
+    if unused := len(folder.unused()):
+        console.print(Text(f"{unused} traces of other rollouts set aside as *.unused", style="dim"))
+    if html:
+        from flowtracer.report.page.site import read_skipped, write_site
+
+        with console.status("writing pages"):
+            skipped = read_skipped(job.out / "skipped.jsonl")
+            write_site(folder.files(), job.out, skipped, title=Path(job.rollouts).name)
 
 
 def _run(
     bar: Progress,
     folder: TraceFolder,
-    tracer: Tracer,
+    loaded: Loaded,
     records: Iterable[Rollout | Skipped],
     max_tokens: int,
-    finish: Callable[[Trace], Trace] | None,
 ) -> Counter[str]:
     """Trace, and name what went wrong; returns how many were held, made, skipped and damaged."""
     from flowtracer.trace.trace import Skipped
     from flowtracer.tracing.folder import Damaged
 
     made: Counter[str] = Counter()
-    for outcome in folder.trace(tracer, records, max_tokens=max_tokens, finish=finish):
+    for outcome in folder.trace(loaded.tracer, records, max_tokens=max_tokens, finish=loaded.finish):
         if isinstance(outcome, Damaged):
             made["damaged"] += 1
             warn(f"damaged {outcome.file.name}: {outcome.message}; traced again", bar.console)
@@ -124,7 +160,7 @@ def _run(
     return made
 
 
-def _measuring(hidden: int | Literal["all"], model: Any, max_tokens: int) -> Callable[[Trace], Trace] | None:
+def _measuring(hidden: int | Literal["all"], max_tokens: int, model: Any) -> Callable[[Trace], Trace] | None:
     """What adds the effects that were asked for to a trace."""
     from flowtracer.checks.masking import with_all_effects, with_hub_effects
 
@@ -154,7 +190,8 @@ def _announce(tracer: Tracer, first: Sequence[Rollout | Skipped], whole: bool) -
     console.print(Text(text, style="dim"), soft_wrap=True)
 
 
-def _summary_table(summary: Summary, seconds: float, outcomes: Mapping[str, int]) -> Table:
+def summary_table(summary: Summary, seconds: float, outcomes: Mapping[str, int]) -> Table:
+    """What is printed of a folder, and of the run that has just ended."""
     fresh = outcomes["made"]
     rows = {
         "rollouts": str(summary.rollouts),

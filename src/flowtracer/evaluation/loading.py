@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowtracer.errors import InputError, MissingDependencyError
+from flowtracer.errors import InputError
 from flowtracer.evaluation.base import BOXED, LETTER, Benchmark, Question, lettered
 from flowtracer.evaluation.grading import read_gold
 from flowtracer.evaluation.registry import BENCHMARKS
+from flowtracer.hub import read_hub
 from flowtracer.tasks import TASKS, Problem, Task, parse_task
 from flowtracer.trace.records import BadRecord, read_records
 from flowtracer.trace.trace import Skipped
@@ -205,20 +206,6 @@ def _local(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _from_hub(name: str, benchmark: Benchmark) -> Iterator[tuple[str, Any]]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'expected the datasets package to load {benchmark.hub!r}, got none: pip install "flowtracer[eval]", or '
-            f"pass a local file: {name}=PATH.jsonl"
-        ) from error
-    try:
-        rows = datasets.load_dataset(benchmark.hub, benchmark.config, split=benchmark.split)
-    # What datasets raises without a network, a token or the data set: OSError (the hub's errors are such), ValueError
-    # for a split or a configuration, RuntimeError for scripts.
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"expected the data set {benchmark.hub!r} (split {benchmark.split!r}), got {error}; check the network, or "
-            f"pass a local file of the same records: {name}=PATH.jsonl"
-        ) from error
-    return ((f"{benchmark.hub}:{number}", row) for number, row in enumerate(rows, 1))
+    instead = f"pass a local file of the same records: {name}=PATH.jsonl"
+    rows = read_hub(benchmark.hub, benchmark.config, benchmark.split, instead=instead)
+    return ((f"{benchmark.hub}:{number}", row) for number, row in rows)

@@ -6,6 +6,7 @@ comes behind carries no flow, so it is no part of what flow could pass through.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ def verdict(trace: Trace) -> str | None:
     return None if correct is None else "right" if correct else "wrong"
 
 
-def reward(trace: Trace) -> float | None:
-    """The rollout's reward, where it has one that is a number."""
-    given = trace.metadata.get("reward")
-    return float(given) if isinstance(given, int | float) else None
+def reward(metadata: Mapping[str, Any]) -> float | None:
+    """A rollout's `reward`, or its `score` as verl calls it, where it has one that is a number."""
+    given = (metadata.get(name) for name in ("reward", "score"))
+    return next((float(value) for value in given if isinstance(value, int | float)), None)
 
 
 def identity(trace: Trace) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Rollouts in, from the files that people have.
 
-1. A file is a stream of records: lines of JSON, a JSON list, or rows of Parquet.
+1. A file is a stream of records: lines of JSON, a JSON list, or rows of Parquet. Several files, as `sources.py` finds
+   them, are one stream.
 2. A record is recognised by its fields: the first of `_LAYOUTS` that fits turns it into one rollout or several.
 3. A prompt is text, used as it is, or chat messages; a question becomes one message of the user. Other fields travel
    along as metadata, as far as JSON can hold them.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import FormatError, InputError
+from flowtracer.trace.sources import HUB, find_files, read_data_set
 from flowtracer.trace.trace import Rollout, Skipped
 
 Record = Mapping[str, Any]
@@ -36,18 +38,27 @@ class BadRecord(Exception):
         return Skipped(id=place, reason=reason, message=message)
 
 
-def read_rollouts(path: str | Path, *, limit: int | None = None) -> Iterator[Rollout | Skipped]:
+def read_rollouts(source: str | Path, *, limit: int | None = None) -> Iterator[Rollout | Skipped]:
     """Read rollouts one after another, with the records that hold none.
 
     Args:
-        path: A `.jsonl`, `.jsonl.gz`, `.json` (a list) or `.parquet` file.
+        source: A `.jsonl`, `.jsonl.gz`, `.json` (a list) or `.parquet` file; a folder of them; a pattern such as
+            `runs/*/completions/*.parquet`; or `hub:owner/name:config=C,split=S`.
         limit: Stop after so many rollouts; bad records do not count.
 
     Raises:
-        InputError: No such file, or of another kind.
-        FormatError: A file that is not what its name says.
+        InputError: No such file, or of another kind; no such data set.
+        FormatError: A file that is not what its name says. Where there are several, it is a `Skipped`.
+        MissingDependencyError: A data set of the hub without `datasets`.
     """
-    return _rollouts(Path(path), read_records(path), limit)
+    source = str(source)
+    if source.startswith(HUB):
+        name, records = read_data_set(source)
+        return _rollouts(((f"{name}:{number}", str(number), record) for number, record in records), limit)
+    files = find_files(source, tuple(_READERS))
+    if files == [Path(source)]:
+        return _rollouts(_placed(files[0], read_records(files[0])), limit)
+    return _rollouts((placed for file in files for placed in _of_several(file)), limit)
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Any]]:
@@ -67,14 +78,31 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Any]]:
     return _records(path, reader)
 
 
-def _rollouts(path: Path, records: Iterator[tuple[int, Any]], limit: int | None) -> Iterator[Rollout | Skipped]:
+_Placed = tuple[str, str, Any]
+"""A record's place as messages say it, what it is called if it has no name, and the record."""
+
+
+def _placed(file: Path, records: Iterator[tuple[int, Any]], prefix: str = "") -> Iterator[_Placed]:
+    return ((f"{file.name}:{number}", f"{prefix}{number}", record) for number, record in records)
+
+
+def _of_several(file: Path) -> Iterator[_Placed]:
+    """Records of one file out of many, of which one that is broken stops no other."""
+    stem = file.name.split(".")[0]
+    try:
+        yield from _placed(file, read_records(file), f"{stem}:")
+    except FormatError as error:
+        yield str(file), stem, BadRecord("broken_file", str(error))
+
+
+def _rollouts(records: Iterator[_Placed], limit: int | None) -> Iterator[Rollout | Skipped]:
     found = 0
-    for number, record in records:
+    for place, name, record in records:
         outcomes: list[Rollout] | list[Skipped]
         try:
-            outcomes = _interpret(record, number)
+            outcomes = _interpret(record, name)
         except BadRecord as error:
-            outcomes = [error.skipped(f"{path.name}:{number}")]
+            outcomes = [error.skipped(place)]
         for outcome in outcomes:
             if limit is not None and found >= limit:
                 return
@@ -126,7 +154,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
 _READERS = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".parquet": _parquet}
 
 
-def _interpret(record: Any, number: int) -> list[Rollout]:
+def _interpret(record: Any, name: str) -> list[Rollout]:
     if isinstance(record, BadRecord):
         raise record
     if not isinstance(record, Mapping):
@@ -135,7 +163,7 @@ def _interpret(record: Any, number: int) -> list[Rollout]:
     if layout is None:
         known = "; or ".join(f"{layout.fields} ({name})" for name, layout in _LAYOUTS.items())
         raise BadRecord("unknown_schema", f"expected {known}; got the fields {reprlib.repr(sorted(record))}")
-    return layout.read(record, number)
+    return layout.read(record, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +171,7 @@ class _Layout:
     fields: str
     """What a record must have, as the message for an unknown one says it."""
     fits: Callable[[Record], bool]
-    read: Callable[[Record, int], list[Rollout]]
+    read: Callable[[Record, str], list[Rollout]]
 
 
 def _pair(
@@ -154,11 +182,11 @@ def _pair(
 ) -> _Layout:
     """One field for the prompt and one for the response, each the first of its names that is not null."""
 
-    def read(record: Record, number: int) -> list[Rollout]:
+    def read(record: Record, name: str) -> list[Rollout]:
         asked, answered = _first_filled(record, prompts), _first_filled(record, responses)
         prompt, response = as_prompt(asked, record[asked]), as_response(answered, record[answered])
         metadata = _metadata(record, {asked, answered, "id"})
-        return [Rollout(prompt=prompt, response=response, id=_identity(record, number), metadata=metadata)]
+        return [Rollout(prompt=prompt, response=response, id=_identity(record, name), metadata=metadata)]
 
     return _Layout(
         fields=f"{' or '.join(prompts)} with {' or '.join(responses)}",
@@ -208,9 +236,9 @@ def _bad_field(name: str, expected: str, value: Any) -> BadRecord:
     return BadRecord("bad_field", f"expected {name} to be {expected}, got {reprlib.repr(value)}")
 
 
-def _identity(record: Record, number: int) -> str:
+def _identity(record: Record, otherwise: str) -> str:
     names = ("id", "uid", "problem_id", "request_id")
-    return next((str(record[name]) for name in names if isinstance(record.get(name), str | int)), str(number))
+    return next((str(record[name]) for name in names if isinstance(record.get(name), str | int)), otherwise)
 
 
 def _metadata(record: Record, used: set[str]) -> dict[str, Any]:
@@ -229,7 +257,7 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _read_graded(record: Record, number: int) -> list[Rollout]:
+def _read_graded(record: Record, name: str) -> list[Rollout]:
     """One rollout for each model's solution."""
     prompt = _question("question", record["question"])
     gold = [found.strip() for found in re.findall(r"^A:(.*)", str(record.get("ground_truth")), re.MULTILINE)]
@@ -237,7 +265,7 @@ def _read_graded(record: Record, number: int) -> list[Rollout]:
         Rollout(
             prompt=prompt,
             response=_working(f"{source}.solution", graded["solution"]),
-            id=f"{number}-{source}",
+            id=f"{name}-{source}",
             metadata={"source": source, "is_correct": graded["is_correct"], "gold": gold[-1] if gold else None},
         )
         for source, graded in _graded(record).items()

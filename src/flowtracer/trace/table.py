@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from flowtracer.errors import InputError
+from flowtracer.errors import FormatError, InputError
+from flowtracer.text.printable import well_formed
 from flowtracer.trace.trace import Trace
 
 
@@ -26,7 +28,7 @@ class TokenTableWriter:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.partial")
         self._writer: Any = None
         self._pending: list[Any] = []
 
@@ -56,7 +58,26 @@ class TokenTableWriter:
         """Append the tokens of one trace."""
         import pyarrow
 
-        self._pending.append(pyarrow.table(_columns(name, trace), schema=_schema()))
+        self._append(pyarrow.table(_columns(name, trace), schema=_schema()))
+
+    def copy(self, name: str, file: Path, of: str) -> None:
+        """Append the tokens that another table holds of the trace `of`, under a new name.
+
+        Raises:
+            FormatError: The other is no such table.
+        """
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            held = pyarrow.parquet.read_table(file, filters=[("trace", "=", of)], schema=_schema(), partitioning=None)
+        except (OSError, ValueError, LookupError) as error:  # pyarrow's own are such
+            raise FormatError(f"expected a table of tokens, got {str(file)!r}: {error}; trace again") from error
+        names = pyarrow.array([well_formed(name)] * len(held), pyarrow.string())
+        self._append(held.set_column(0, "trace", names))
+
+    def _append(self, table: Any) -> None:
+        self._pending.append(table)
         if sum(map(len, self._pending)) >= self.ROWS_PER_GROUP:
             self._flush()
 
@@ -94,16 +115,11 @@ def _columns(name: str, trace: Trace) -> dict[str, Any]:
     region[trace.answer.start : trace.answer.stop] = "answer"
     step = np.repeat(np.arange(len(trace.step_spans)), [len(span) for span in trace.step_spans])
     return {
-        "trace": [_valid(name)] * length,
+        "trace": [well_formed(name)] * length,
         "position": np.arange(length),
         "token_id": trace.token_ids,
-        "token": [_valid(token) for token in trace.tokens],
+        "token": [well_formed(token) for token in trace.tokens],
         "region": region.tolist(),
         "step": step,
         **{measure: getattr(trace, measure) for measure in _MEASURES},
     }
-
-
-def _valid(text: str) -> str:
-    """The text with halves of surrogate pairs joined or replaced: Arrow takes well-formed Unicode only."""
-    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")

@@ -17,9 +17,7 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,10 +25,12 @@ from typing import Any
 
 from flowtracer.errors import FormatError
 from flowtracer.folders import LineFile, claim, digest, write_atomically
-from flowtracer.trace.measures import HUBS, hub_share, verdict
 from flowtracer.trace.records import safe_name
+from flowtracer.trace.rollout_table import traced_row
 from flowtracer.trace.table import TokenTableWriter
 from flowtracer.trace.trace import Rollout, Skipped, Trace, load_trace
+from flowtracer.tracing.memory import trace_within_memory
+from flowtracer.tracing.summary import Summary, Tally
 from flowtracer.tracing.tracer import Tracer
 
 _WINDOW = 256
@@ -54,24 +54,6 @@ class Damaged:
 
     file: Path
     message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What a folder of traces says at a glance."""
-
-    rollouts: int
-    traced: int
-    skipped: Mapping[str, int]
-    """Rollouts that were not traced, by reason."""
-    tokens: int
-    largest_conservation_error: float
-    hub_words: Sequence[tuple[str, int]]
-    """Words that are hubs most often, with how many traces' top hubs they are among."""
-    share_through_hubs: Mapping[str, float]
-    """Mean share of the flow that passes the top hubs: of all traces, and of right and wrong ones where graded."""
-    backbone_edges_per_token: float
-    """Mean number of edges, over the number of tokens, that carry half of the flow by themselves."""
 
 
 class TraceFolder:
@@ -128,7 +110,8 @@ class TraceFolder:
                     yield outcome
                 if not isinstance(outcome, Traced):
                     pending.append((file, record))
-            for place, result in tracer.trace_stream([rollout for _, rollout in pending], max_tokens=max_tokens):
+            rollouts = [rollout for _, rollout in pending]
+            for place, result in trace_within_memory(tracer, rollouts, max_tokens=max_tokens):
                 if isinstance(result, Skipped):
                     yield self._skip(result)
                 else:
@@ -147,33 +130,16 @@ class TraceFolder:
 
     def summarise(self) -> Summary:
         """Rebuild the token table and the summary from the traces on disk."""
-        skipped = Counter(line["reason"] for line in self._skipped.lines())
-        hubs: Counter[str] = Counter()
-        counts: Counter[str] = Counter()
-        shares: defaultdict[str, float] = defaultdict(float)
-        tokens, worst, edges = 0, 0.0, 0.0
+        tally = Tally()
+        for line in self._skipped.lines():
+            tally.add(line)
         with TokenTableWriter(self.path / "tokens.parquet") as table:
             for file in self.files():
                 trace = load_trace(file)
                 table.write(file.stem, trace)
-                tokens += len(trace)
-                worst = max(worst, trace.conservation_error())
-                edges += len(trace.backbone(0.5).edges) / len(trace)
-                hubs.update(sorted({hub.label for hub in trace.hubs(HUBS)}))  # ties in a stable order
-                for group in filter(None, ("all", verdict(trace))):
-                    counts[group] += 1
-                    shares[group] += hub_share(trace)
-        summary = Summary(
-            rollouts=counts["all"] + skipped.total(),
-            traced=counts["all"],
-            skipped=dict(skipped.most_common()),
-            tokens=tokens,
-            largest_conservation_error=worst,
-            hub_words=hubs.most_common(10),
-            share_through_hubs={group: shares[group] / counts[group] for group in shares},
-            backbone_edges_per_token=edges / max(counts["all"], 1),
-        )
-        write_atomically(self.path / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
+                tally.add(traced_row(trace))
+        summary = tally.summary()
+        summary.write(self.path)
         return summary
 
     def _held(self) -> dict[str, list[str]]:

@@ -7,7 +7,8 @@ import pytest
 
 from flowtracer.errors import InputError
 from flowtracer.report.page import site as site_module
-from flowtracer.report.page.site import read_skipped, write_site
+from flowtracer.report.page.site import read_skipped, write_site, write_table_index
+from flowtracer.trace.rollout_table import COLUMNS
 from flowtracer.trace.trace import Skipped
 from made import made_trace, sums
 
@@ -153,3 +154,66 @@ def test_a_link_reopens_the_view_and_cannot_point_elsewhere(opened, site, traces
     strange = opened(site, "#open=javascript%3Aalert(1)&sort=nothing&show=__proto__")
     assert strange.page.locator("#reader iframe").count() == 0
     assert names(strange) == ["r0", "r1", "r2", "r3", "lost"]
+
+
+LONG = 3_000
+
+
+@pytest.fixture(scope="module")
+def long_index(tmp_path_factory):
+    """The index over a table of rollouts, of which every tenth has no trace, and none a page."""
+
+    def row(n):
+        gone = {"reason": "no_answer", "message": "expected an answer, got none"} if n % 10 == 9 else {}
+        known = {
+            "answer": str(n % 7),
+            "answer_rule": "boxed",
+            "correct": n % 2 == 0,
+            "reward": n / LONG,
+            "tokens": n + 1,
+        }
+        known |= {"concentration": 0.5, "hub_share": 0.25, "hubs": ["3", "plus"] if n % 3 else []}
+        return {**dict.fromkeys(COLUMNS), "id": f"r{n}", **(gone or known)}
+
+    return write_table_index(map(row, range(LONG)), tmp_path_factory.mktemp("long"), title="many")
+
+
+def test_of_a_long_table_only_what_is_in_view_is_in_the_document(opened, long_index):
+    page = opened(long_index)
+    assert page.texts("#shown") == [f"{LONG:,} rollouts"]
+    lines = page.page.locator("tbody tr:not(.gap)")
+    assert lines.count() < 200
+    assert names(page)[:2] == ["r0", "r1"]
+    assert page.page.locator("table").get_attribute("aria-rowcount") == str(LONG + 1)
+    widths = "[...document.querySelectorAll('th')].map((head) => head.offsetWidth)"
+    before = page.page.evaluate(widths)
+    lines_in = "[...document.querySelectorAll('tbody tr:not(.gap)')]"
+    heights = page.page.evaluate(f"{lines_in}.map((line) => line.offsetHeight)")
+    assert len(set(heights)) == 1, "a line's place is told by its height"
+    for share in (0.37, 1, 0):
+        page.page.locator("#list").evaluate("(list, share) => (list.scrollTop = share * list.scrollHeight)", share)
+        page.settle()
+        first = int(names(page)[0][1:])
+        seen = page.page.evaluate(
+            "(() => { const {left, top, height} = document.querySelector('#list').getBoundingClientRect();"
+            " return document.elementFromPoint(left + 60, top + height / 2).closest('tr').ariaRowIndex })()"
+        )
+        assert page.page.locator("tbody tr:not(.gap)").first.get_attribute("aria-rowindex") == str(first + 2)
+        assert abs(int(seen) - share * LONG) < 60
+        assert page.page.evaluate(widths) == before
+    page.page.locator("[data-filter='no trace']").click()
+    assert page.texts("#shown") == [f"{LONG // 10:,} of {LONG:,} rollouts"]
+    assert names(page)[:2] == ["r9", "r19"]
+    page.page.locator("[data-filter=all]").click()
+    page.page.locator("[data-sort=tokens]").click()
+    assert names(page)[0] == f"r{LONG - 2}"
+    page.page.keyboard.press("/")
+    page.page.keyboard.type("r100")
+    assert names(page)[:3] == ["r1008", "r1007", "r1006"]
+
+
+def test_an_index_says_where_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(site_module, "MOST_ROWS", 3)
+    rows = [{**dict.fromkeys(COLUMNS), "id": str(n), "reason": "no_answer", "message": ""} for n in range(4)]
+    assert "the first 3" in write_table_index(rows, tmp_path).read_text(encoding="utf-8")
+    assert "the first" not in write_table_index(rows[:3], tmp_path).read_text(encoding="utf-8").split("<script")[0]

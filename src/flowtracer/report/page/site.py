@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from flowtracer.folders import LineFile, as_lines, digest, write_atomically
 from flowtracer.report.page.html import render, trace_page, write_page
 from flowtracer.report.page.payload import pack
 from flowtracer.text.printable import one_line
-from flowtracer.trace.measures import HUBS, concentration, hub_share, reward, verdict
+from flowtracer.trace.rollout_table import Row, traced_row
 from flowtracer.trace.trace import Skipped, Trace, load_trace
+
+MOST_ROWS = 200_000
+"""Rows of an index: a browser holds, sorts and filters these without a pause that one feels."""
 
 # A page beside the index, from the disk or from a server.
 _FRAMES = "; frame-src 'self' file:"
@@ -82,8 +86,30 @@ def write_site(
     for name in {line["name"] for line in lines.lines()} - wanted.keys():
         (pages / f"{name}.html").unlink(missing_ok=True)
     write_atomically(lines.path, as_lines(wanted.values()))
-    rows = [line["row"] for line in wanted.values()]
-    content = render("index", title=one_line(title), extra_policy=_FRAMES, data=pack({"rows": rows + missing}, {}))
+    return _write_index(out, [line["row"] for line in wanted.values()] + missing, title)
+
+
+def write_table_index(rows: Iterable[Row], out: Path, *, title: str = "Rollouts") -> Path:
+    """Write the index over rows of a table of rollouts, without pages; returns it.
+
+    Args:
+        rows: The first `MOST_ROWS` of them are shown.
+        out: The folder, which must exist.
+        title: Of the index.
+    """
+    shown = [
+        _shown(row)
+        if row["reason"] is None
+        else _skipped_row(Skipped(id=row["id"], reason=row["reason"], message=row["message"]))
+        for row in islice(rows, MOST_ROWS + 1)
+    ]
+    if len(shown) > MOST_ROWS:
+        title = f"{title}: the first {MOST_ROWS:,}"
+    return _write_index(out, shown[:MOST_ROWS], title)
+
+
+def _write_index(out: Path, rows: list[dict[str, Any]], title: str) -> Path:
+    content = render("index", title=one_line(title), extra_policy=_FRAMES, data=pack({"rows": rows}, {}))
     return write_page(out / "index.html", content)
 
 
@@ -109,17 +135,24 @@ def read_skipped(file: Path) -> list[Skipped]:
 
 
 def _row(name: str, trace: Trace) -> dict[str, Any]:
+    called = str(trace.metadata.get("id") or name)
+    return _shown({**traced_row(trace), "id": called}, page=f"pages/{name}.html")
+
+
+def _shown(row: Row, page: str | None = None) -> dict[str, Any]:
+    """A row of the index out of one of a table of rollouts."""
+    correct = row["correct"]
     return {
-        "page": f"pages/{name}.html",
-        "name": one_line(str(trace.metadata.get("id") or name)),
-        "verdict": verdict(trace),
-        "answer": trace.answer_text,
-        "found": trace.answer_rule,
-        "reward": reward(trace),
-        "tokens": len(trace),
-        "concentration": concentration(trace),
-        "hubs": hub_share(trace),
-        "words": [hub.label for hub in trace.hubs(HUBS)],
+        "page": page,
+        "name": one_line(row["id"]),
+        "verdict": None if correct is None else "right" if correct else "wrong",
+        "answer": row["answer"],
+        "found": row["answer_rule"],
+        "reward": row["reward"],
+        "tokens": row["tokens"],
+        "concentration": row["concentration"],
+        "hubs": row["hub_share"],
+        "words": row["hubs"],
     }
 
 

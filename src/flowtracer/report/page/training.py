@@ -91,7 +91,7 @@ def _entry(trace: Trace) -> dict[str, Any]:
         "answer": trace.answer_text,
         "verdict": verdict(trace),
         "trained": trace.trained is not None,
-        "reward": reward(trace),
+        "reward": reward(trace.metadata),
         "tokens": len(trace),
         "concentration": concentration(trace),
         "hubs": hub_share(trace),
