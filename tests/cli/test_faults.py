@@ -1,0 +1,111 @@
+"""What a full disk does to each command, and files in which nothing can be used."""
+
+import json
+import re
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from flowtracer import cli
+from flowtracer.errors import StorageError
+from flowtracer.trace.trace import find_traces
+from limits import no_file_above
+
+QUESTION = [{"role": "user", "content": "k=7; b=a+3; a=2; m=k-1. b is ?"}]
+RESPONSE = "a=2, a is 2.\nk=7, k is 7.\nb=a+3, a is 2, b is 5.\nm=k-1, k is 7, m is 6.\n<answer>5</answer>"
+
+RUN = """
+model = "{model}"
+output_dir = "{out}"
+[task]
+name = "countdown"
+problems = 8
+[grpo]
+max_steps = 2
+per_device_train_batch_size = 2
+num_generations = 2
+max_completion_length = 8
+save_steps = 1
+"""
+
+
+@pytest.fixture
+def rollouts(tmp_path):
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text(
+        "".join(json.dumps({"prompt": QUESTION, "response": RESPONSE, "id": f"r{n}"}) + "\n" for n in range(3))
+    )
+    return file
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def files_of(folder):
+    """What stands in a folder, but for who held it."""
+    hidden = (".lock", ".lock.pid")
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in hidden
+    }
+
+
+def whole_then_short(out, limit, *arguments):
+    """A command with room, and without it first; what is left of the second must be what the first wrote."""
+    whole, short = out / "whole", out / "short"
+    assert invoke(*arguments, "--out", whole).exit_code == 0
+    with no_file_above(limit):
+        failed = invoke(*arguments, "--out", short)
+    assert isinstance(failed.exception, StorageError), failed.output
+    assert re.search(
+        f"room for results in '{short}.*got File too large; make room, and run again", str(failed.exception)
+    )
+    assert not [name for name in files_of(short) if name.name.endswith(".partial")]
+    assert invoke(*arguments, "--out", short).exit_code == 0
+    return files_of(whole), files_of(short)
+
+
+@pytest.mark.parametrize("limit", [3_000, 60_000])
+def test_trace_without_room(rollouts, tmp_path, limit):
+    whole, short = whole_then_short(tmp_path, limit, "trace", rollouts, "--model", "nano", "--show", "0")
+    assert whole == short
+
+
+def test_mask_without_room(rollouts, tmp_path):
+    whole, short = whole_then_short(tmp_path, 1_000, "mask", rollouts, "--model", "nano")
+    assert whole == short
+
+
+def test_pages_and_figures_without_room(rollouts, tmp_path):
+    traces = tmp_path / "traces"
+    assert invoke("trace", rollouts, "--model", "nano", "--show", "0", "--out", traces).exit_code == 0
+    whole, short = whole_then_short(tmp_path / "pages", 50_000, "page", traces)
+    assert whole == short
+    whole, short = whole_then_short(tmp_path / "figures", 5_000, "plot", traces, "--figure", "positions")
+    assert whole == short
+    one = find_traces(traces)[0]
+    with no_file_above(50_000):
+        assert isinstance(invoke("page", one, "--out", tmp_path / "one.html").exception, StorageError)
+    assert not list(tmp_path.glob("*one.html*"))
+
+
+@pytest.mark.filterwarnings("default::FutureWarning", "default::UserWarning", "default::DeprecationWarning")
+def test_train_without_room(model, tmp_path):
+    file, out = tmp_path / "run.toml", tmp_path / "out"
+    file.write_text(RUN.format(model=model, out=out))
+    with no_file_above(20_000):
+        assert isinstance(invoke("train", file).exception, StorageError)
+    assert invoke("train", file).exit_code == 0
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()][:2] == [1, 2]
+
+
+def test_no_room_is_a_message_and_not_a_traceback(rollouts, tmp_path, monkeypatch, capsys):
+    command = ["flowtracer", "trace", rollouts, "--model", "nano", "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in command])
+    with no_file_above(3_000), pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: expected room for results in")
