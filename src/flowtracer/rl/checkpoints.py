@@ -2,11 +2,13 @@
 
 A trainer writes its own state last, so a checkpoint without it was cut off by a kill and is worth nothing. One that has
 it may still be damaged: a file system that lost power keeps names and loses ends. So every file that says how long it
-is is asked whether it is all there, and where one is not, the checkpoint before it is taken.
+is is asked whether it is all there, and where one is not, the checkpoint before it is taken. What `train` writes has a
+checksum for every file as well, so that one in which a bit has turned over is told from a whole one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,7 +18,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from flowtracer.folders import write_atomically
+
 _STATE = "trainer_state.json"
+_SUMS = "checksums.json"
 
 
 def steps_of(checkpoint: Path | None) -> int:
@@ -47,12 +52,31 @@ def set_aside(broken: list[Path], say: Callable[[str], None]) -> None:
         say(f"{checkpoint.name} is damaged and set aside as {aside.name}")
 
 
+def write_checksums(checkpoint: Path) -> None:
+    """Note what is in a checkpoint's files, but for the random state of other processes, which may still be written."""
+    files = sorted(file for file in checkpoint.rglob("*") if file.is_file() and not file.name.startswith("rng_state_"))
+    sums = {file.relative_to(checkpoint).as_posix(): _checksum(file) for file in files if file.name != _SUMS}
+    write_atomically(checkpoint / _SUMS, json.dumps(sums, indent=2) + "\n")
+
+
 def _is_whole(checkpoint: Path) -> bool:
     try:
         json.loads((checkpoint / _STATE).read_bytes())
-    except (OSError, ValueError):
+        # Without them it is of an older version, or a kill came between the checkpoint's last file and this one.
+        sums = json.loads((checkpoint / _SUMS).read_bytes()) if (checkpoint / _SUMS).exists() else {}
+        if any(_checksum(checkpoint / name) != wanted for name, wanted in sums.items()):
+            return False
+    except (OSError, ValueError, AttributeError):
         return False
     return all(map(_is_readable, checkpoint.rglob("*")))
+
+
+def _checksum(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(2**20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _is_readable(file: Path) -> bool:
