@@ -29,6 +29,9 @@ from flowtracer.errors import FlowTracerError, FormatError, InputError, StorageE
 OPTIONS = "options.json"
 """What a folder was made with."""
 
+PARTIAL = re.compile(r"\..+\.\d+\.partial")
+"""Name of a file that is being written."""
+
 _LOCK = ".lock"
 _MEND = "delete that line, and run again"
 _HOLDER = ".lock.pid"  # beside it, because releases of filelock empty the lock's own file
@@ -61,6 +64,8 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         raise _unwritable(folder, error) from error
     try:
         with storing(folder):
+            for left in (path for path in folder.glob(".*") if PARTIAL.fullmatch(path.name)):  # by one that was killed
+                left.unlink(missing_ok=True)
             write_atomically(folder / _HOLDER, f"{os.getpid()}\n")
             yield
     finally:
