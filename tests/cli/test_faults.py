@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flowtracer import cli
-from flowtracer.errors import StorageError
+from flowtracer.errors import InputError, StorageError
+from flowtracer.model import load
 from flowtracer.trace.trace import find_traces
 from limits import no_file_above
 
@@ -68,9 +69,8 @@ def whole_then_short(out, limit, *arguments):
     return files_of(whole), files_of(short)
 
 
-@pytest.mark.parametrize("limit", [3_000, 60_000])
-def test_trace_without_room(rollouts, tmp_path, limit):
-    whole, short = whole_then_short(tmp_path, limit, "trace", rollouts, "--model", "nano", "--show", "0")
+def test_trace_without_room(rollouts, tmp_path):
+    whole, short = whole_then_short(tmp_path, 3_000, "trace", rollouts, "--model", "nano", "--show", "0")
     assert whole == short
 
 
@@ -109,3 +109,43 @@ def test_no_room_is_a_message_and_not_a_traceback(rollouts, tmp_path, monkeypatc
         cli.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: expected room for results in")
+
+
+@pytest.mark.parametrize("command", ["trace", "mask"])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([{"a": 1}, {"b": 2}], "got none in 2: 2 unknown_schema; the first: expected prompt with response"),
+        (
+            [
+                {"prompt": "k", "response": "no idea"},
+                {"prompt": "k", "response": ""},
+                {"prompt": "k", "response": "no"},
+            ],
+            "got none in 3: 2 no_answer, 1 empty_response; the first: expected .*, got none",
+        ),
+    ],
+)
+def test_a_file_of_nothing_that_can_be_used_loads_no_model(tmp_path, monkeypatch, command, lines, message):
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(load, "load_model", None)
+    done = invoke(command, file, "--model", "nano", "--out", tmp_path / "out")
+    assert isinstance(done.exception, InputError)
+    assert re.search(message, str(done.exception))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("command", "done"), [("trace", "traced"), ("mask", "checked")])
+def test_a_file_of_rollouts_that_are_all_too_long(tmp_path, command, done):
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text(json.dumps({"prompt": QUESTION, "response": f"{'a=2, a is 2. ' * 100}\n{RESPONSE}"}) + "\n")
+    ended = invoke(command, file, "--model", "nano", "--out", tmp_path / "out")
+    assert isinstance(ended.exception, InputError)
+    assert str(ended.exception) == f"expected at least one rollout that can be {done}, got none: 1 too_long; see above"
+
+
+def test_a_rollout_that_is_too_long_to_hide_in(rollouts, tmp_path):
+    ended = invoke("mask", rollouts, "--model", "nano", "--out", tmp_path / "out", "--longest", "50")
+    assert "got none: 3 too_long" in str(ended.exception)
+    assert "expected at most 50 tokens, got" in re.sub(r"\s+", " ", ended.output)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowtracer.cli.console import console, pairs, progress, say_written, warn
-from flowtracer.cli.options import READ_AHEAD, parse_bytes, parse_effects, parse_layers, read_ahead
+from flowtracer.cli.options import READ_AHEAD, parse_bytes, parse_effects, parse_layers, read_ahead, refuse_nothing_made
 from flowtracer.folders import lock
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def trace(
             made = _run(bar, folder, tracer, records, max_tokens, finish)
         seconds = time.perf_counter() - started
         summary = folder.summarise()
+        refuse_nothing_made("traced", summary.traced, summary.skipped)
         for file in folder.files()[:show]:
             console.rule(Text(file.stem, style="dim"))
             console.print(load_trace(file))

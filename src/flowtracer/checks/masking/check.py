@@ -30,6 +30,8 @@ from flowtracer.text.steps import split_steps
 from flowtracer.trace.trace import Rollout
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
+LONGEST = 32_768
+"""Tokens of prompt and response up to which a rollout is checked: every variant is a forward of them, some twenty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ class MaskingCheck:
             unless given.
         max_new_tokens: Longest answer.
         max_tokens: Tokens of one forward over variants.
+        longest: Tokens of prompt and response; a longer rollout is refused, and so is one beyond the model's context.
 
     Raises:
         InputError: A strategy that gives no token scores, or needs what a stored rollout has not; a share out of range.
@@ -114,6 +117,7 @@ class MaskingCheck:
         grade: Callable[[Rollout, str], bool | None] | None = None,
         max_new_tokens: int = 16,
         max_tokens: int = 8192,
+        longest: int = LONGEST,
     ) -> None:
         if not shares or not all(0 < share < 1 for share in shares):
             raise InputError(f"expected shares of the tokens to hide within 0 and 1, got {list(shares)}")
@@ -121,6 +125,7 @@ class MaskingCheck:
         self._scorer = TokenScorer(model, tokenizer, by)
         self._rereader = Rereader(model, tokenizer, way=way, max_new_tokens=max_new_tokens, max_tokens=max_tokens)
         self._context = context_length(model)
+        self._limit = longest
         self._longest = max_new_tokens
         self._shares = tuple(shares)
         self._cue = cue
@@ -204,6 +209,12 @@ class MaskingCheck:
             raise TraceError("no_reasoning", "expected reasoning before the answer's sentence, got none to hide")
         asking = Asking.after(found, self._cue)
         longest = max(len(text.token_ids), stop + len(self._ids(asking.cue)) + self._longest)
+        if longest > self._limit:
+            raise TraceError(
+                "too_long",
+                f"expected at most {self._limit} tokens, got {longest}, each to be read again for every variant; "
+                "allow more with longest",
+            )
         if self._context is not None and longest > self._context:
             raise TraceError(
                 "too_long",
