@@ -149,3 +149,17 @@ def test_a_rollout_that_is_too_long_to_hide_in(rollouts, tmp_path):
     ended = invoke("mask", rollouts, "--model", "nano", "--out", tmp_path / "out", "--longest", "50")
     assert "got none: 3 too_long" in str(ended.exception)
     assert "expected at most 50 tokens, got" in re.sub(r"\s+", " ", ended.output)
+
+
+@pytest.mark.parametrize("command", ["trace", "mask"])
+def test_an_answer_in_a_way_of_its_own(tmp_path, command):
+    file = tmp_path / "rollouts.jsonl"
+    file.write_text(
+        json.dumps({"prompt": QUESTION, "response": RESPONSE.replace("<answer>5</answer>", "Result 5")}) + "\n"
+    )
+    arguments = (command, file, "--model", "nano", "--out", tmp_path / "out")
+    assert "got none in 1: 1 no_answer" in str(invoke(*arguments).exception)
+    assert "with a group that is the answer" in str(invoke(*arguments, "--answer-pattern", "Result").exception)
+    assert invoke(*arguments, "--answer-pattern", r"Result (\d+)").exit_code == 0
+    refused = invoke(*arguments, "--answer-pattern", r"Result (\d)")
+    assert r'answer_pattern "Result (\\d)" instead of "Result (\\d+)"' in str(refused.exception)

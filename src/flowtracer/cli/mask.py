@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowtracer.cli.console import console, progress, say_written, warn
-from flowtracer.cli.options import READ_AHEAD, parse_shares, read_ahead, refuse_nothing_made
+from flowtracer.cli.options import ANSWER_PATTERN, READ_AHEAD, parse_shares, read_ahead, refuse_nothing_made
 from flowtracer.folders import lock
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def mask(
     cue: Annotated[
         str | None, typer.Option(help=r"What asks for the answer, \n a line break; as the response.")
     ] = None,
+    answer_pattern: Annotated[str | None, typer.Option(help=ANSWER_PATTERN)] = None,
     curves: Annotated[bool, typer.Option(help="Also keep the chosen tokens alone.")] = True,
     draws: Annotated[int, typer.Option(min=1, help="Random draws at each share.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
@@ -46,9 +47,10 @@ def mask(
     from flowtracer.report.terminal.masking import masking_tables
     from flowtracer.trace.trace import Skipped
 
-    first, records = read_ahead(rollouts, limit)
+    first, records = read_ahead(rollouts, limit, answer_pattern)
     hidden = parse_shares(shares)
     options = {"by": by, "shares": shares, "way": way, "cue": cue, "curves": curves, "draws": draws, "seed": seed}
+    options |= {"answer_pattern": answer_pattern} if answer_pattern else {}
     with lock(out):
         with console.status(f"loading {model}"):
             loaded, tokenizer = load_model(model, device=device, dtype=dtype)
@@ -63,6 +65,7 @@ def mask(
                 draws=draws,
                 seed=seed,
                 longest=longest,
+                answer_pattern=answer_pattern,
             )
         claimed = {"rollouts": str(rollouts), "model": model, "dtype": dtype, **options}
         folder = MaskingFolder(out, claimed, model=model_digest(model, loaded))

@@ -16,7 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from flowtracer.cli.console import console, pairs, progress, say_written, warn
-from flowtracer.cli.options import READ_AHEAD, parse_bytes, parse_effects, parse_layers, read_ahead, refuse_nothing_made
+from flowtracer.cli.options import (
+    ANSWER_PATTERN,
+    READ_AHEAD,
+    parse_bytes,
+    parse_effects,
+    parse_layers,
+    read_ahead,
+    refuse_nothing_made,
+)
 from flowtracer.folders import lock
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ def trace(
     graph: Annotated[str, typer.Option(help="On tokens, or layered: (token, layer).")] = "tokens",
     ends: Annotated[str, typer.Option(help="Walks over layers end: anywhere, question.")] = "anywhere",
     at: Annotated[str | None, typer.Option(help="The flow ends at the answer's token or prediction.")] = None,
+    answer_pattern: Annotated[str | None, typer.Option(help=ANSWER_PATTERN)] = None,
     show: Annotated[int, typer.Option(min=0, help="Print so many traces in full.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
@@ -58,7 +67,7 @@ def trace(
     from flowtracer.tracing.folder import TraceFolder
     from flowtracer.tracing.tracer import Tracer
 
-    first, records = read_ahead(rollouts, limit)
+    first, records = read_ahead(rollouts, limit, answer_pattern)
     budget = parse_bytes(memory_budget)
     hidden = parse_effects(effects)
     chosen = None if layers is None else parse_layers(layers)
@@ -66,12 +75,20 @@ def trace(
         with console.status(f"loading {model}"):
             loaded = load_model(model, device=device, dtype=dtype)
             tracer = Tracer(
-                *loaded, layers=chosen, at=at, capacity=capacity, graph=graph, ends=ends, memory_budget=budget
+                *loaded,
+                layers=chosen,
+                at=at,
+                capacity=capacity,
+                graph=graph,
+                ends=ends,
+                answer_pattern=answer_pattern,
+                memory_budget=budget,
             )
         finish = _measuring(hidden, tracer.model, max_tokens)
         # Folders of attention over tokens are claimed as they were before there was a choice.
         plain = (capacity, graph) == ("attention", "tokens")
-        over = {} if plain else {"capacity": capacity, "graph": graph, "ends": tracer.ends}
+        over: dict[str, Any] = {} if plain else {"capacity": capacity, "graph": graph, "ends": tracer.ends}
+        over |= {"answer_pattern": answer_pattern} if answer_pattern else {}
         options = {"model": model, "layers": layers, "at": tracer.at, "dtype": dtype, "effects": hidden, **over}
         digest = model_digest(model, tracer.model)
         folder = TraceFolder(out, {"rollouts": str(rollouts), **options}, model=digest)

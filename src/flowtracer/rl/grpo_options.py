@@ -33,6 +33,7 @@ _ELSEWHERE = {
     "credit_options": "as [credit.options]",
     "credit_normalise": "as normalise under [credit]",
     "credit_generation_bytes": "as generation_bytes under [credit]",
+    "answer_pattern": "under [credit]",
     "trace_steps": "as every under [traces]",
     "trace_prompts": "as prompts under [traces]",
 }

@@ -9,6 +9,7 @@
 
     [credit]
     name = "flow"              # any of flowtracer.CREDITS
+    answer_pattern = 'Result: (.+)'    # how responses state their answer, where not in one of the usual ways
     generation_bytes = "4GiB"  # what may be kept of a generation, so that credit needs no forward of its own
 
     [credit.options]           # the strategy's own
@@ -55,6 +56,7 @@ from flowtracer.rl.grpo_options import build_arguments, together
 from flowtracer.rl.trackers import outlive_trackers
 from flowtracer.signals.generated import GENERATION_BYTES
 from flowtracer.tasks import Problem, Task, make_task, reward
+from flowtracer.text.answer import check_pattern
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,6 +90,8 @@ class CreditSection(Section):
     name: str = "flow"
     options: dict[str, Any] = {}
     normalise: bool = False
+    answer_pattern: str | None = None
+    """How responses state their answer, where not in one of the usual ways: a regular expression, its first group."""
     generation_bytes: ByteSize = ByteSize(GENERATION_BYTES)
     """What may be kept of one generation, so that credit needs no forward of its own: a number, or "4GiB"."""
 
@@ -184,6 +188,7 @@ def train(
             or a run of other options holds.
     """
     task = make_task(run.task.name, run.task.options)
+    check_pattern(run.credit.answer_pattern)
     make_credit(run.credit.name, run.credit.options)  # a typo is told before problems are made
     arguments = training_arguments(run)
     first = arguments.process_index == 0  # of one distributed run
@@ -200,6 +205,8 @@ def _train(
     out, final = run.output_dir, run.output_dir / "final"
     mark, log = out / _FINISHED, LineFile(out / "log.jsonl")
     options = _flat(run.model_dump(mode="json", exclude={"output_dir"}))
+    if run.credit.answer_pattern is None:  # as folders of before there was a choice say it
+        del options["credit.answer_pattern"]
     done = mark.exists()
     if done and json.loads(mark.read_text(encoding="utf-8")) == options:
         say(f"done before, nothing is left to do: {final}")
@@ -292,6 +299,7 @@ def training_arguments(run: RunFile) -> Any:
         "credit_options": run.credit.options,
         "credit_normalise": run.credit.normalise,
         "credit_generation_bytes": int(run.credit.generation_bytes),
+        "answer_pattern": run.credit.answer_pattern,
         "trace_steps": run.traces.every,
         "trace_prompts": run.traces.prompts,
     }
