@@ -19,6 +19,7 @@ import os
 import re
 import reprlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,22 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise where a file cannot be written, before what it is to hold is computed; its folder is made.
+
+    Raises:
+        InputError: A folder, or a place that takes no file.
+    """
+    if path.is_dir():
+        raise InputError(f"expected the name of a file, got {str(path)!r}, which is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"expected a file that can be written, got {str(path)!r}: {error}") from error
 
 
 def digest(*parts: Any) -> str:
