@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from typer.testing import CliRunner
 
 from flowtracer.cli import app
-from flowtracer.errors import InputError
+from flowtracer.errors import InputError, StorageError
 from flowtracer.rl.run import read_run_file, reward_function, train, training_arguments
 from flowtracer.tasks import TASKS, make_task
 from tiny import tiny_model, tiny_tokenizer
@@ -278,6 +279,25 @@ def test_a_damaged_checkpoint_is_set_aside_for_an_older_one(model, tmp_path, nam
     assert said == ["checkpoint-4 is damaged and set aside as damaged-checkpoint-4", "going on from step 2"]
     assert steps_of(out) == [1, 2, 3, 4, 5, 6]
     assert (out / "checkpoint-4" / name).exists()
+
+
+def test_a_clock_that_was_set_back_costs_no_checkpoint(model, tmp_path):
+    out = tmp_path / "out"
+    text = RUN.format(model=model, out=out, steps=6).replace("save_steps = 2", "save_steps = 2\nsave_total_limit = 1")
+
+    def set_back(line):  # between two checkpoints
+        for checkpoint in out.glob("checkpoint-*") if line["step"] % 2 else ():
+            os.utime(checkpoint, (time.time() + 3600,) * 2)
+
+    train(read_run_file(write(tmp_path, text)), on_log=set_back)
+    assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
+def test_an_output_folder_that_vanishes(model, tmp_path):
+    out = tmp_path / "out"
+    run = read_run_file(write(tmp_path, RUN.format(model=model, out=out, steps=3)))
+    with pytest.raises(StorageError, match=f"room for results in '{out}', got "):
+        train(run, on_log=lambda line: shutil.rmtree(out, ignore_errors=True))
 
 
 def test_a_checkpoint_without_checksums_is_one_of_an_older_version(model, tmp_path):

@@ -13,7 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from flowtracer.errors import InputError
 from flowtracer.evaluation.accuracy import accuracy, judge, respond
 from flowtracer.folders import LineFile
-from flowtracer.rl.checkpoints import write_checksums
+from flowtracer.rl.checkpoints import put_into_the_past, write_checksums
 from flowtracer.tasks import Task
 
 if TYPE_CHECKING:
@@ -54,8 +54,13 @@ class Logging(TrainerCallback):
         self._on_log(line)
 
 
-class Checksums(TrainerCallback):
-    """Notes what is in each checkpoint once it is written, on the first process alone."""
+class Checkpoints(TrainerCallback):
+    """Sees to it that the oldest goes, and notes what is in each once it is written; on the first process alone."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called by the trainer before it writes one and takes the oldest away."""
+        if control.should_save and state.is_world_process_zero:
+            put_into_the_past(Path(args.output_dir))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the trainer behind its last file."""

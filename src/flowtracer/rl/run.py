@@ -200,7 +200,7 @@ def train(
 def _train(
     run: RunFile, task: Task, arguments: Any, on_log: Callable[[LogLine], None], say: Callable[[str], None]
 ) -> Path:
-    from flowtracer.rl.callbacks import Beginning, Checksums, Evaluation, Logging, NothingLeft
+    from flowtracer.rl.callbacks import Beginning, Checkpoints, Evaluation, Logging, NothingLeft
 
     out, final = run.output_dir, run.output_dir / "final"
     mark, log = out / _FINISHED, LineFile(out / "log.jsonl")
@@ -227,7 +227,7 @@ def _train(
         log.keep(lambda line: line["step"] <= steps_of(checkpoint) if checkpoint else False)
     if checkpoint is not None:
         say(f"going on from step {steps_of(checkpoint)}")
-    for callback in (Beginning(mark), Logging(log, on_log), Checksums()):
+    for callback in (Beginning(mark), Logging(log, on_log), Checkpoints()):
         trainer.add_callback(callback)
     if run.evaluation.problems:
         trainer.add_callback(Evaluation(trainer, run.evaluation, task))
