@@ -2,7 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -163,3 +166,24 @@ def test_an_answer_in_a_way_of_its_own(tmp_path, command):
     assert invoke(*arguments, "--answer-pattern", r"Result (\d+)").exit_code == 0
     refused = invoke(*arguments, "--answer-pattern", r"Result (\d)")
     assert r'answer_pattern "Result (\\d)" instead of "Result (\\d+)"' in str(refused.exception)
+
+
+def test_ctrl_c_twice_and_started_again(tmp_path):
+    file, whole, out = tmp_path / "rollouts.jsonl", tmp_path / "whole", tmp_path / "out"
+    line = {"prompt": QUESTION, "response": RESPONSE}
+    file.write_text("".join(json.dumps(line | {"id": f"r{n}"}) + "\n" for n in range(40)))
+    arguments = ["trace", file, "--model", "nano", "--show", "0", "--out"]
+    assert invoke(*arguments, whole).exit_code == 0
+    code = "from flowtracer.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments), str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not list(out.glob("traces/*.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() != 0
+    assert len(list(out.glob("traces/*.safetensors"))) < 40
+    assert invoke(*arguments, out).exit_code == 0
+    assert files_of(out) == files_of(whole)

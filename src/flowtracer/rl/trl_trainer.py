@@ -108,8 +108,8 @@ class FlowGRPOTrainer(GRPOTrainer):
 
     Takes what `GRPOTrainer` takes, with `FlowGRPOConfig` for its arguments. A strategy of your own, any function of
     `Signals`, goes in as `credit`; it then replaces the one that the arguments name. Strategies that need the gold
-    answer read it from the data set's column `gold`. How
-    responses state their answer may be a function, as `answer_pattern`; it replaces that of the arguments.
+    answer read it from the data set's column `gold`. How responses state their answer may be a function,
+    `answer_pattern`; it replaces that of the arguments.
 
     Raises:
         InputError: Options that cannot be combined with per-token advantages, or with images among the prompts.
