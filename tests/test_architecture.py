@@ -14,6 +14,7 @@ PACKAGE = Path(flowtracer.__file__).parent
 # A room may import the rooms of the levels before its own.
 LEVELS = [
     {"errors", "shapes"},
+    {"options"},
     {"intervals", "folders", "hub", "text", "attention", "credit"},
     {"trace", "model"},
     {"flow", "tasks"},

@@ -2,17 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from flowtracer.errors import FormatError, InputError
-from flowtracer.folders import LineFile, claim, digest, lock, write_atomically
+from flowtracer.errors import FormatError, InputError, StorageError
+from flowtracer.folders import LineFile, claim, digest, lock, storing, write_atomically
+from limits import no_file_above
 
 HOLD = """
 import sys
@@ -147,3 +152,59 @@ def test_a_file_of_something_else(tmp_path):
     path.write_text("[1]\n")
     with pytest.raises(FormatError, match="object in line 1"):
         LineFile(path).lines()
+
+
+def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path):
+    file = write_atomically(tmp_path / "file", "old")
+    with no_file_above(100), pytest.raises(StorageError, match=f"room for results in '{tmp_path}', got File too large"):
+        write_atomically(file, "x" * 101)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert file.read_text() == "old"
+
+
+@given(limit=st.integers(0, 200), count=st.integers(1, 8))
+def test_lines_that_do_not_fit_are_added_when_there_is_room(tmp_path_factory, limit, count):
+    lines = [{"n": n, "text": "x" * 20} for n in range(count)]
+    file = LineFile(tmp_path_factory.mktemp("lines") / "lines.jsonl")
+    added = []
+    with no_file_above(limit):
+        for line in lines:
+            try:
+                file.add([line])
+            except StorageError:
+                break
+            added.append(line)
+    assert file.lines() == added
+    file.add(lines[len(added) :])
+    assert file.lines() == LineFile(file.path).lines() == lines
+
+
+def test_a_full_disk_says_so(tmp_path):
+    with (
+        pytest.raises(StorageError, match="No space left on device"),
+        storing(tmp_path),
+        Path("/dev/full").open("w") as file,
+    ):
+        file.write("x")
+
+
+def test_what_a_library_written_in_rust_says_is_understood(tmp_path):
+    with no_file_above(100), pytest.raises(StorageError, match="File too large"), storing(tmp_path):
+        save_file({"x": np.zeros(100)}, tmp_path / "x.safetensors")
+
+
+def test_a_folder_that_vanishes_while_it_is_held(tmp_path):
+    lines = LineFile(tmp_path / "out" / "lines.jsonl")
+    with pytest.raises(StorageError, match="a folder that is gone"), lock(tmp_path / "out"):
+        lines.add(shutil.rmtree(tmp_path / "out") or [{}])
+    with pytest.raises(StorageError, match="No such file"), lock(tmp_path / "out"):
+        (tmp_path / "out" / "traces" / "x").write_text("")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), InputError("x"), FileNotFoundError(2, "x", "/elsewhere"), KeyError("x")]
+)
+def test_other_errors_stay_what_they_are(tmp_path, error):
+    with pytest.raises(type(error)) as found, storing(tmp_path):
+        raise error
+    assert found.value is error

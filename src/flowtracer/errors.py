@@ -30,5 +30,9 @@ class FormatError(FlowTracerError, ValueError):
     """A file is not what its name or schema says."""
 
 
+class StorageError(FlowTracerError, OSError):
+    """A result could not be written: a full disk, a folder that vanished."""
+
+
 class MissingDependencyError(FlowTracerError, ImportError):
     """An optional library is needed and not installed."""

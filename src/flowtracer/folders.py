@@ -4,26 +4,34 @@
 2. `claim`: what the folder was made with. Last, when options are parsed and the model is loaded, so that a mistake
    leaves no mark.
 3. `LineFile`: lines that are added as results come. `write_atomically`: everything else, whole or not at all.
-4. `digest`: what a result depends on, as a key. A result is found again by what it was made of, not by its place.
+4. `storing`: a full disk or a folder that vanished is one kind of error, whichever library met it.
+5. `digest`: what a result depends on, as a key. A result is found again by what it was made of, not by its place.
 
 A run that was killed leaves at most half a line behind, which is dropped; everything before it stands.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import reprlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flowtracer.errors import FormatError, InputError
+from flowtracer.errors import FlowTracerError, FormatError, InputError, StorageError
 
 OPTIONS = "options.json"
 """What a folder was made with."""
+
+PARTIAL = re.compile(r"\..+\.\d+\.partial")
+"""Name of a file that is being written."""
 
 _LOCK = ".lock"
 _MEND = "delete that line, and run again"
@@ -40,6 +48,7 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         InputError: Another process holds it, or it cannot be written.
+        StorageError: What is done while it is held meets a full disk, or the folder vanishes.
     """
     from filelock import FileLock, Timeout
 
@@ -55,10 +64,34 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
-        write_atomically(folder / _HOLDER, f"{os.getpid()}\n")
-        yield
+        with storing(folder):
+            for left in (path for path in folder.glob(".*") if PARTIAL.fullmatch(path.name)):  # by one that was killed
+                left.unlink(missing_ok=True)
+            write_atomically(folder / _HOLDER, f"{os.getpid()}\n")
+            yield
     finally:
         held.release()
+
+
+@contextmanager
+def storing(folder: Path) -> Iterator[None]:
+    """Name what keeps a folder from taking what is written there.
+
+    Raises:
+        StorageError: A full disk, a quota, a device that fails, a folder that vanished; anything else goes through.
+    """
+    try:
+        yield
+    except FlowTracerError:
+        raise
+    except Exception as error:
+        reason = _why_unstored(folder, error)
+        if reason is None:
+            raise
+        raise StorageError(
+            f"expected room for results in {str(folder)!r}, got {reason}; make room, and run again: what stands there "
+            "whole is used"
+        ) from error
 
 
 def claim(folder: Path, options: Mapping[str, Any]) -> None:
@@ -100,14 +133,35 @@ def refuse_others(kept: Mapping[str, Any], wanted: Mapping[str, Any], where: str
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write a file under another name and rename it: whoever looks finds the old one or the new one, whole."""
+    """Write a file under another name and rename it: whoever looks finds the old one or the new one, whole.
+
+    Raises:
+        StorageError: A full disk, or a folder that vanished.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with storing(path.parent):
+        try:
+            partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            return partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise where a file cannot be written, before what it is to hold is computed; its folder is made.
+
+    Raises:
+        InputError: A folder, or a place that takes no file.
+    """
+    if path.is_dir():
+        raise InputError(f"expected the name of a file, got {str(path)!r}, which is a folder")
     try:
-        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-        return partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"expected a file that can be written, got {str(path)!r}: {error}") from error
 
 
 def digest(*parts: Any) -> str:
@@ -156,11 +210,18 @@ class LineFile:
         return found
 
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines; they stand in the file when this returns."""
-        if not self._whole:
-            self._cut_half_line()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(as_lines(lines))
+        """Add lines; they stand in the file when this returns.
+
+        Raises:
+            StorageError: A full disk, or a folder that vanished; what stood there before stands.
+        """
+        with storing(self.path.parent):
+            if not self._whole:
+                self._cut_half_line()
+            self._whole = False  # until all of it has been written
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(as_lines(lines))
+            self._whole = True
 
     def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Drop every line but those wanted, such as what a log says of steps beyond the checkpoint to go on from."""
@@ -168,7 +229,6 @@ class LineFile:
             write_atomically(self.path, as_lines(filter(wanted, self.lines())))
 
     def _cut_half_line(self) -> None:
-        self._whole = True
         content = self.path.read_bytes() if self.path.exists() else b""
         if content and not content.endswith(b"\n"):
             with self.path.open("r+b") as file:
@@ -200,6 +260,30 @@ def _holder(folder: Path) -> str:
 
 def _shown(options: Mapping[str, Any], name: str) -> str:
     return json.dumps(options[name]) if name in options else "none"
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_ROOM = 2**20
+"""Free bytes below which a failure that names no cause is taken for a full disk's."""
+
+
+def _why_unstored(folder: Path, error: BaseException) -> str | None:
+    """What the folder or its disk has to do with an error; None for nothing."""
+    seen: BaseException | None = error
+    while seen is not None:
+        number = seen.errno if isinstance(seen, OSError) else None
+        if said := re.search(r"\(os error (\d+)\)", str(seen)):  # libraries written in Rust
+            number = int(said.group(1))
+        if number in _DISK:
+            return os.strerror(number)
+        if isinstance(seen, OSError) and isinstance(seen.filename, str | os.PathLike):
+            place = Path(os.path.abspath(seen.filename))  # noqa: PTH100 - resolving needs it to exist
+            if folder.absolute() in place.parents and folder.exists():
+                return str(seen)
+        seen = seen.__cause__ or seen.__context__
+    if not folder.exists():
+        return "a folder that is gone"
+    return os.strerror(errno.ENOSPC) if shutil.disk_usage(folder).free < _ROOM else None
 
 
 def _unwritable(folder: Path, error: OSError) -> InputError:

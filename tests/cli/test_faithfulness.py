@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from flowtracer.cli import app
 from flowtracer.errors import InputError
+from flowtracer.model import load
 
 
 def test_a_table_and_a_file(tmp_path):
@@ -30,6 +31,15 @@ def test_a_table_and_a_file(tmp_path):
     assert (first["name"], first["by"], first["band"]) == ("flow", "score", "")
     assert set(first) == {"name", "by", "band", "steps", "step_means", "tokens"}
     assert first["tokens"]["items"] == 5
+
+
+@pytest.mark.parametrize(("place", "message"), [(".", "which is a folder"), ("file/x", "a file that can be written")])
+def test_a_place_for_results_that_takes_none_is_named_before_any_is_computed(tmp_path, monkeypatch, place, message):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(load, "load_model", None)
+    failed = CliRunner().invoke(app, ["faithfulness", "--problems", "2", "--out", str(tmp_path / place)])
+    assert isinstance(failed.exception, InputError)
+    assert message in str(failed.exception)
 
 
 @pytest.mark.parametrize(

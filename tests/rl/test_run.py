@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from typer.testing import CliRunner
 
 from flowtracer.cli import app
-from flowtracer.errors import InputError
+from flowtracer.errors import InputError, StorageError
 from flowtracer.rl.run import read_run_file, reward_function, train, training_arguments
 from flowtracer.tasks import TASKS, make_task
 from tiny import tiny_model, tiny_tokenizer
@@ -262,6 +265,8 @@ def test_what_the_log_says_of_steps_beyond_the_checkpoint_goes(model, tmp_path):
         ("model.safetensors", lambda data: data[:-5]),
         ("optimizer.pt", lambda data: data[: len(data) // 2]),
         ("trainer_state.json", lambda data: data[:20]),
+        ("model.safetensors", lambda data: data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]),
+        ("tokenizer.json", lambda data: data[:-1]),
     ],
 )
 def test_a_damaged_checkpoint_is_set_aside_for_an_older_one(model, tmp_path, name, damage):
@@ -274,6 +279,95 @@ def test_a_damaged_checkpoint_is_set_aside_for_an_older_one(model, tmp_path, nam
     assert said == ["checkpoint-4 is damaged and set aside as damaged-checkpoint-4", "going on from step 2"]
     assert steps_of(out) == [1, 2, 3, 4, 5, 6]
     assert (out / "checkpoint-4" / name).exists()
+
+
+def test_a_clock_that_was_set_back_costs_no_checkpoint(model, tmp_path):
+    out = tmp_path / "out"
+    text = RUN.format(model=model, out=out, steps=6).replace("save_steps = 2", "save_steps = 2\nsave_total_limit = 1")
+
+    def set_back(line):  # between two checkpoints
+        for checkpoint in out.glob("checkpoint-*") if line["step"] % 2 else ():
+            os.utime(checkpoint, (time.time() + 3600,) * 2)
+
+    train(read_run_file(write(tmp_path, text)), on_log=set_back)
+    assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
+def test_an_output_folder_that_vanishes(model, tmp_path):
+    out = tmp_path / "out"
+    run = read_run_file(write(tmp_path, RUN.format(model=model, out=out, steps=3)))
+    with pytest.raises(StorageError, match=f"room for results in '{out}', got "):
+        train(run, on_log=lambda line: shutil.rmtree(out, ignore_errors=True))
+
+
+def test_a_checkpoint_without_checksums_is_one_of_an_older_version(model, tmp_path):
+    out, said = tmp_path / "out", []
+    train(read_run_file(write(tmp_path, RUN.format(model=model, out=out, steps=2))))
+    (out / "checkpoint-2" / "checksums.json").unlink()
+    train(read_run_file(write(tmp_path, RUN.format(model=model, out=out, steps=4))), on_say=said.append)
+    assert said == ["going on from step 2"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("num_generations = -4", "expected num_generations under .grpo. of at least 2, got -4"),
+        ("num_generations = 3", r"go together, got .*generation_batch_size \(2\) must be divisible"),
+        ("per_device_train_batch_size = -1", "per_device_train_batch_size under .grpo. of at least 1"),
+        ("gradient_accumulation_steps = 0", "gradient_accumulation_steps under .grpo. of at least 1"),
+        ("temperature = 0.0", "temperature under .grpo. of at least"),
+        (
+            'learning_rate = "fast"',
+            "expected learning_rate under .grpo. to be right, got 'fast': input",
+        ),
+        ("bf16 = 1", "expected bf16 under .grpo. to be right, got 1: input should be a valid boolean"),
+        ('lr_scheduler_type = "foo"', "foo is not a valid SchedulerType"),
+        ("reward_weights = [1.0, 2.0]", "Number of reward weights"),
+        ('report_to = "foo"', "expected report_to under .grpo. among .*wandb.*, got 'foo'"),
+        ('report_to = "neptune"', "expected the library of report_to = 'neptune', got none; install it"),
+        ("seed = 3", "expected seed at the top of a run file, got it under .grpo.; move it there"),
+        ('credit = "flow"', "expected credit as name under .credit. of a run file"),
+    ],
+)
+def test_an_option_that_trl_would_fail_at_is_named_before_the_folder_is_claimed(model, tmp_path, option, message):
+    name = option.split(" = ")[0]
+    lines = RUN.format(model=model, out=tmp_path / "out", steps=2).splitlines()
+    text = "\n".join([*(line for line in lines if not line.startswith(name)), option])
+    with pytest.raises(InputError, match=message):
+        train(read_run_file(write(tmp_path, text)))
+    assert not (tmp_path / "out" / "options.json").exists()
+
+
+def test_a_typo_is_told_before_problems_are_made(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(TASKS["countdown"], "problems", lambda *_: pytest.fail("problems were made"))
+    text = RUN.format(model=model, out=tmp_path / "out", steps=2)
+    for old, new in (
+        ('name = "flow"', 'name = "flwo"'),
+        ("gamma", "gama"),
+        ("num_generations = 2", "num_generations = 1"),
+    ):
+        with pytest.raises(InputError):
+            train(read_run_file(write(tmp_path, text.replace(old, new))))
+
+
+def test_a_tracker_that_is_away_costs_its_curves_and_not_the_run(model, tmp_path, monkeypatch):
+    asked = []
+
+    class Away(TrainerCallback):
+        def on_train_begin(self, *_, **__):
+            asked.append("begin")
+
+        def on_log(self, *_, **__):
+            asked.append("log")
+            raise ConnectionError("no route to host")
+
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "tensorboard", Away)
+    out = tmp_path / "out"
+    text = RUN.format(model=model, out=out, steps=2) + '\nreport_to = "tensorboard"\n'
+    with pytest.warns(UserWarning, match="expected Away to take what the run reports, got ConnectionError"):
+        train(read_run_file(write(tmp_path, text)))
+    assert steps_of(out) == [1, 2]
+    assert asked == ["begin", "log"], "once it has failed it is asked nothing more"
 
 
 def test_two_processes_in_one_folder(model, tmp_path):

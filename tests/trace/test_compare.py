@@ -12,6 +12,7 @@ from flowtracer.errors import InputError
 from flowtracer.trace.alignment import align_steps
 from flowtracer.trace.compare import shared_prefix
 from synthetic import PROMPT, RIGHT, WRONG, synthetic_trace
+from traces import make_trace
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,12 @@ def right():
 @pytest.fixture(scope="module")
 def wrong():
     return synthetic_trace(WRONG, metadata={"id": "w", "is_correct": False})
+
+
+def test_responses_to_two_prompts_are_refused():
+    one, other = make_trace(metadata={"id": "a"}), make_trace("Q: 1 2 = 3", metadata={"id": "b"})
+    with pytest.raises(InputError, match=r"responses to one prompt, got other prompts than the first's in \['b'\]"):
+        ft.compare(one, other)
 
 
 def test_where_they_part(right, wrong):

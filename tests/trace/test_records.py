@@ -16,6 +16,7 @@ from flowtracer.trace.trace import Rollout, Skipped
 
 USER = [{"role": "user", "content": "q"}]
 SAID = [{"role": "assistant", "content": "c"}]
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "a\n"}, {"type": "input_text", "text": "b"}]}]
 GOOD = {"prompt": "p", "response": "r"}
 
 
@@ -41,6 +42,10 @@ LAYOUTS = {
     "TRL": (
         {"step": 3, "prompt": USER, "completion": SAID, "accuracy_reward": 1.0, "advantage": 0.5},
         rollout(USER, "c", step=3, accuracy_reward=1.0, advantage=0.5),
+    ),
+    "OpenAI's parts": (
+        {"prompt": PARTS, "response": [{"role": "assistant", "content": [{"type": "output_text", "text": "c"}]}]},
+        rollout([{"role": "user", "content": "a\nb"}], "c"),
     ),
     "verl": (
         {"input": "user\nq\n", "output": "o", "gts": "4", "score": 1.0, "step": 2, "acc": True},
@@ -98,6 +103,9 @@ def test_a_rollout_written_as_json_comes_back(tmp_path):
         (b'{"prompt": 3, "response": "r"}', "bad_field"),
         (b'{"prompt": [], "response": "r"}', "bad_field"),
         (b'{"prompt": [{"role": "user"}], "response": "r"}', "bad_field"),
+        (b'{"prompt": [{"role": "user", "content": []}], "response": "r"}', "bad_field"),
+        (b'{"prompt": [{"role": "user", "content": [{"type": "image_url"}]}], "response": "r"}', "bad_field"),
+        (b'{"prompt": [{"role": "user", "content": [{"type": "text"}]}], "response": "r"}', "bad_field"),
         (b'{"prompt": ' + b"[" * 500 + b"]" * 500 + b', "response": "r"}', "bad_field"),
         (b'{"prompt": "p", "response": null}', "bad_field"),
         (b'{"prompt": "p", "response": "\\ud800"}', "bad_field"),

@@ -66,8 +66,14 @@ def _options(
     """See how a language model's reasoning flows from question to answer, and train on it."""
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning as its message, without a line of code."""
+    return f"warning: {message}\n"
+
+
 def main() -> None:
     """Entry point: a user's mistake becomes one message and exit code 2, a bug stays a traceback."""
+    warnings.formatwarning = _one_line
     # What libraries will change, and a bar for each file they touch, is nothing that a user of this command can act on.
     warnings.simplefilter("ignore", FutureWarning)
     os.environ.setdefault("TQDM_DISABLE", "1")

@@ -10,6 +10,7 @@ import typer
 
 from flowtracer.cli.console import console, progress, say_written
 from flowtracer.errors import InputError
+from flowtracer.folders import refuse_unwritable, write_atomically
 
 
 def faithfulness(
@@ -38,6 +39,8 @@ def faithfulness(
     chosen = parse_task(task)
     if not isinstance(chosen, WorkedTask):
         raise InputError(f"expected a task that writes responses, planted or countdown, got {task!r}")
+    if out is not None:
+        refuse_unwritable(out)
     names = None if strategies == "all" else split_names(strategies)
     asked = chosen.problems("test", problems)
     with console.status(f"loading {model}"):
@@ -57,9 +60,4 @@ def faithfulness(
         console.print(table)
     if out is not None:
         options = {"model": model, "task": task, "group": group, "seed": seed, "dtype": dtype}
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(options | result.to_dict(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"expected a file that can be written, got {str(out)!r}: {error}") from error
-        say_written(out)
+        say_written(write_atomically(out, json.dumps(options | result.to_dict(), indent=1) + "\n"))

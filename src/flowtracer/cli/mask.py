@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowtracer.cli.console import console, progress, say_written, warn
-from flowtracer.cli.options import READ_AHEAD, parse_shares, read_ahead
+from flowtracer.cli.options import ANSWER_PATTERN, READ_AHEAD, parse_shares, read_ahead, refuse_nothing_made
 from flowtracer.folders import lock
+
+if TYPE_CHECKING:
+    from flowtracer.checks.masking import Outcome
 
 
 def mask(
@@ -22,9 +26,11 @@ def mask(
     cue: Annotated[
         str | None, typer.Option(help=r"What asks for the answer, \n a line break; as the response.")
     ] = None,
+    answer_pattern: Annotated[str | None, typer.Option(help=ANSWER_PATTERN)] = None,
     curves: Annotated[bool, typer.Option(help="Also keep the chosen tokens alone.")] = True,
     draws: Annotated[int, typer.Option(min=1, help="Random draws at each share.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the random draws.")] = 0,
+    longest: Annotated[int, typer.Option(min=1, help="Tokens; longer rollouts are skipped.")] = 32_768,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
@@ -41,9 +47,10 @@ def mask(
     from flowtracer.report.terminal.masking import masking_tables
     from flowtracer.trace.trace import Skipped
 
-    first, records = read_ahead(rollouts, limit)
+    first, records = read_ahead(rollouts, limit, answer_pattern)
     hidden = parse_shares(shares)
     options = {"by": by, "shares": shares, "way": way, "cue": cue, "curves": curves, "draws": draws, "seed": seed}
+    options |= {"answer_pattern": answer_pattern} if answer_pattern else {}
     with lock(out):
         with console.status(f"loading {model}"):
             loaded, tokenizer = load_model(model, device=device, dtype=dtype)
@@ -57,17 +64,22 @@ def mask(
                 curves=curves,
                 draws=draws,
                 seed=seed,
+                longest=longest,
+                answer_pattern=answer_pattern,
             )
         claimed = {"rollouts": str(rollouts), "model": model, "dtype": dtype, **options}
         folder = MaskingFolder(out, claimed, model=model_digest(model, loaded))
-        outcomes = []
+        outcomes: list[Outcome] = []
+        skipped: Counter[str] = Counter()
         with progress("checking", len(first) if len(first) < READ_AHEAD else None) as bar:
             for outcome in folder.check(check, records):
                 bar.advance(bar.task_ids[0])
                 if isinstance(outcome, Skipped):
+                    skipped[outcome.reason] += 1
                     warn(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", bar.console)
                 else:
                     outcomes.append(outcome)
+        refuse_nothing_made("checked", len(outcomes), skipped)
         for table in masking_tables(folder.summarise(outcomes)):
             console.print(table)
         say_written(out)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -78,21 +79,62 @@ def load_traces(paths: list[Path]) -> Iterator[tuple[Path, Trace]]:
         raise FormatError(f"expected at least one trace that can be read, got none of {len(bad)}; the first: {bad[0]}")
 
 
-def read_ahead(rollouts: Path, limit: int | None) -> tuple[list[Rollout | Skipped], Iterator[Rollout | Skipped]]:
+def read_ahead(
+    rollouts: Path, limit: int | None, pattern: str | None = None
+) -> tuple[list[Rollout | Skipped], Iterator[Rollout | Skipped]]:
     """The first records of a file, and all of them, which are read as they are asked for.
 
     Raises:
-        InputError: No such file, or no record in it.
+        InputError: A pattern that is none, no such file, no record in it, or, in a short file, none with an answer.
         FormatError: A file that is not what its name says.
     """
+    from flowtracer.text.answer import check_pattern
     from flowtracer.trace.records import read_rollouts
 
+    check_pattern(pattern)
     records = read_rollouts(rollouts, limit=limit)
     first = list(islice(records, READ_AHEAD))
     if not first:
         raise InputError(f"expected at least one rollout, got none in {str(rollouts)!r}")
+    if len(first) < READ_AHEAD:
+        _refuse_unusable(first, rollouts, pattern)
     return first, chain(first, records)
 
 
+ANSWER_PATTERN = "Regular expression; its first group is the answer."
 READ_AHEAD = 1024
 """Records from which on a file is not counted before it is worked through."""
+
+
+def _refuse_unusable(records: Sequence[Rollout | Skipped], file: Path, pattern: str | None) -> None:
+    """Raise where no record can come to anything, before a model is loaded for them."""
+    from flowtracer.text.answer import Miss, locate_answer
+    from flowtracer.trace.trace import Skipped
+
+    reasons: Counter[str] = Counter()
+    messages = []
+    for record in records:
+        if isinstance(record, Skipped):
+            reason, message = record.reason, record.message
+        else:
+            found = locate_answer(record.response, record.answer, pattern)
+            if not isinstance(found, Miss):
+                return
+            reason, message = found.value, found.message
+        reasons[reason] += 1
+        messages.append(message)
+    raise InputError(
+        f"expected a rollout with an answer in {str(file)!r}, got none in {len(records)}: {counted(reasons)}; the "
+        f"first: {messages[0]}"
+    )
+
+
+def refuse_nothing_made(done: str, made: int, skipped: Mapping[str, int]) -> None:
+    """Raise where all rollouts of a file were skipped, each of which has been named by now."""
+    if not made:
+        raise InputError(f"expected at least one rollout that can be {done}, got none: {counted(skipped)}; see above")
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """Reasons with how often they came, the most frequent first."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))

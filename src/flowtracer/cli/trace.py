@@ -18,7 +18,15 @@ from rich.table import Table
 from rich.text import Text
 
 from flowtracer.cli.console import console, pairs, progress, say_written, warn
-from flowtracer.cli.options import READ_AHEAD, parse_bytes, parse_effects, parse_layers, read_ahead
+from flowtracer.cli.options import (
+    ANSWER_PATTERN,
+    READ_AHEAD,
+    parse_bytes,
+    parse_effects,
+    parse_layers,
+    read_ahead,
+    refuse_nothing_made,
+)
 from flowtracer.folders import lock
 
 if TYPE_CHECKING:
@@ -52,6 +60,7 @@ def trace(
     graph: Annotated[str, typer.Option(help="On tokens, or layered: (token, layer).")] = "tokens",
     ends: Annotated[str, typer.Option(help="Walks over layers end: anywhere, question.")] = "anywhere",
     at: Annotated[str | None, typer.Option(help="The flow ends at the answer's token or prediction.")] = None,
+    answer_pattern: Annotated[str | None, typer.Option(help=ANSWER_PATTERN)] = None,
     show: Annotated[int, typer.Option(min=0, help="Print so many traces in full.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
@@ -70,7 +79,7 @@ def trace(
     """
     from flowtracer.tracing.job import TraceJob
 
-    first, records = read_ahead(rollouts, limit)
+    first, records = read_ahead(rollouts, limit, answer_pattern)
     hidden = parse_effects(effects)
     job = TraceJob(
         rollouts=str(rollouts),
@@ -86,6 +95,7 @@ def trace(
             "capacity": capacity,
             "graph": graph,
             "ends": ends,
+            "answer_pattern": answer_pattern,
             "memory_budget": parse_bytes(memory_budget),
         },
         max_tokens=max_tokens,
@@ -119,6 +129,7 @@ def _trace_here(
         made = _run(bar, folder, loaded, records, job.max_tokens)
     seconds = time.perf_counter() - started
     summary = folder.summarise()
+    refuse_nothing_made("traced", summary.traced, summary.skipped)
     for file in folder.files()[:show]:
         console.rule(Text(file.stem, style="dim"))
         console.print(load_trace(file))

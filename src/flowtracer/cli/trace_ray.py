@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowtracer.cli.console import console, progress
+from flowtracer.cli.options import refuse_nothing_made
 
 if TYPE_CHECKING:
     from flowtracer.tracing.job import TraceJob
@@ -28,7 +29,9 @@ def trace_with_actors(job: TraceJob, actors: int | None, *, html: bool) -> None:
             made.update(made=part.made, held=part.held)
             bar.advance(bar.task_ids[0], part.made + part.held + sum(part.skipped.values()))
     seconds = time.perf_counter() - started
-    console.print(summary_table(finish_parts(job.out, names), seconds, made))
+    summary = finish_parts(job.out, names)
+    refuse_nothing_made("traced", summary.traced, summary.skipped)
+    console.print(summary_table(summary, seconds, made))
     if html:
         with console.status("writing pages"):
             _write_pages(job)

@@ -38,6 +38,7 @@ from flowtracer.credit.visual import VisualCredit
 from flowtracer.credit.visual_mask import VisualMaskCredit
 from flowtracer.credit.visual_robust import VisualRobustCredit
 from flowtracer.errors import InputError
+from flowtracer.options import make
 
 __all__ = [
     "CREDITS",
@@ -90,14 +91,11 @@ def make_credit(name: str, options: Mapping[str, Any] | None = None) -> Credit:
     """The strategy of that name, with its options.
 
     Raises:
-        InputError: An unknown name or option.
+        InputError: An unknown name or option, or one of another type.
     """
     if name not in CREDITS:
         raise InputError(f"expected a credit among {sorted(CREDITS)}, got {name!r}")
-    try:
-        return CREDITS[name](**(options or {}))
-    except TypeError as error:
-        raise InputError(f"expected options of credit {name!r}, got {dict(options or {})}: {error}") from error
+    return make(f"credit {name!r}", CREDITS[name], options or {})
 
 
 def of_text() -> list[str]:

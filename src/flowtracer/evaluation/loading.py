@@ -125,7 +125,7 @@ def read_question(record: Any, place: str) -> Question:
         raise BadRecord("not_an_object", f"expected an object with named fields, got {reprlib.repr(record)}")
     field, asked = _first(record, QUESTION_FIELDS)
     if isinstance(asked, list) and asked and isinstance(asked[-1], Mapping):
-        asked = asked[-1].get("content")
+        asked = _joined(asked[-1].get("content"))
     if not isinstance(asked, str) or not asked.strip():
         raise BadRecord("no_question", f"expected text in {field or _either(QUESTION_FIELDS)}, got {_shown(asked)}")
     if asked != asked.encode(errors="replace").decode():
@@ -142,6 +142,14 @@ def read_question(record: Any, place: str) -> Question:
         tolerance=_tolerance(record.get("error")),
         source=next((str(record[key]) for key in ("unique_id", "id", "index") if record.get(key) is not None), place),
     )
+
+
+def _joined(content: Any) -> Any:
+    """A message's content; its parts, where they are all of text, as one."""
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
+    said = [text for text in texts if isinstance(text, str)]
+    return "".join(said) if said and len(said) == len(parts) else content
 
 
 def _first(record: Mapping[str, Any], paths: Sequence[str]) -> tuple[str, Any]:

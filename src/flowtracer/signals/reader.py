@@ -49,6 +49,7 @@ from flowtracer.signals.passes import Pending, ride, rides_truly, run_forwards
 from flowtracer.signals.sampled import Sampled
 from flowtracer.signals.throughput import PendingFlow
 from flowtracer.signals.visual import blackened, noisy, read_changed, read_divergence, shown_in
+from flowtracer.text.answer import AnswerPattern, check_pattern
 
 _OF_ANSWER = frozenset({"answer", "flow", "gradient", "perturbation"})
 _OF_ATTENTION = frozenset({"flow", "attention", "heads"})
@@ -118,6 +119,7 @@ class SignalReader:
         template_options: What the trainer hands to the chat template.
         generation_bytes: Queries and keys that may be kept of one generation.
         black: What the model's processor makes of a black pixel, by channel; where images are blackened.
+        answer_pattern: How responses state their answer; None for the usual ways.
 
     Raises:
         InputError: A need that does not exist, or one that cannot be met on a sharded model, on one of text alone, or
@@ -136,13 +138,16 @@ class SignalReader:
         template_options: Mapping[str, Any] | None = None,
         generation_bytes: int = GENERATION_BYTES,
         black: Sequence[float] | None = None,
+        answer_pattern: AnswerPattern | None = None,
     ) -> None:
+        check_pattern(answer_pattern)
         if every_rank_alike:
             refuse_sharded(credit)
         refuse_blind(credit, model)
         if "blackened" in needs_of(credit) and black is None:
             raise InputError("expected what black is to the model, got nothing: give its image processor's (black_of)")
         self._black = black
+        self._pattern = answer_pattern
         self._reads = reads_of(credit)
         self.needs = needs_of(credit)
         self._model = model
@@ -266,7 +271,9 @@ class SignalReader:
         return self._of_logits(readings, sampled, ridden.logits), +misses
 
     def _locate(self, sampled: Sampled) -> tuple[AnswerSignals, Counter[str]] | None:
-        return locate_answers(self._tokenizer, sampled, self._reads.target) if self.needs & _OF_ANSWER else None
+        if not self.needs & _OF_ANSWER:
+            return None
+        return locate_answers(self._tokenizer, sampled, self._reads.target, self._pattern)
 
     def _waiting(self, sampled: Sampled, answer: AnswerSignals | None) -> list[Pending]:
         """What attention is needed for."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowtracer.folders import write_atomically
 from flowtracer.intervals import Interval
 from flowtracer.report.figures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILLION, WIDTH, save_figure, styled
 from flowtracer.study.differences import ComparedRun, StudyComparison, student_interval
@@ -66,8 +67,7 @@ def plot_comparison(comparison: StudyComparison) -> Figure:
 def write_comparison(comparison: StudyComparison, folder: Path) -> list[Path]:
     """Write the table and the picture, named after the study."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = folder / f"{comparison.study}.md"
-    text.write_text(table(comparison), encoding="utf-8")
+    text = write_atomically(folder / f"{comparison.study}.md", table(comparison))
     figure = plot_comparison(comparison)
     return [text, *(save_figure(figure, folder / f"{comparison.study}.{suffix}") for suffix in FORMATS)]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowtracer.errors import InputError
+from flowtracer.options import make
 from flowtracer.tasks.base import Problem, Reason, Task, Verdict, reward, split_of, validate
 from flowtracer.tasks.countdown import Countdown
 from flowtracer.tasks.forks import Forks
@@ -48,15 +49,11 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
     """A task by name, with its options.
 
     Raises:
-        InputError: An unknown task or option.
+        InputError: An unknown task or option, or one of another type.
     """
     if name not in TASKS:
         raise InputError(f"expected a task among {', '.join(TASKS)}, got {name!r}")
-    try:
-        return TASKS[name](**options)
-    except TypeError as error:
-        known = ", ".join(inspect.signature(TASKS[name]).parameters) or "none"
-        raise InputError(f"expected options of task {name!r} out of {known}, got {', '.join(options)}") from error
+    return make(f"task {name!r}", TASKS[name], options)
 
 
 def parse_task(text: str) -> Task:

@@ -4,9 +4,11 @@
    that has one: a box, an answer tag, `#### x`, "the answer is x", a label at the start of a line. Its span
    holds the answer's own characters: no box, tag, emphasis, maths delimiters or full stop around them. A miss
    has a named reason, that of the first rule which came close.
-2. `split_steps` tiles a text with its sentences and lines.
+2. Responses that state it otherwise have a pattern of their own: a regular expression whose first group is the answer,
+   or a function. Then no rule is tried.
 
-Text may be hostile and long: every pattern and loop here is linear in its length.
+Text may be hostile and long: every pattern and loop here is linear in its length, and a pattern of a user's own sees
+the end of it alone, for a limited time.
 """
 
 # ruff: noqa: RUF001 - full-width punctuation, curly quotes and the minus sign are what is looked for
@@ -18,7 +20,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
+from operator import index
+from typing import Any
 
+from flowtracer.errors import InputError
 from flowtracer.text.span import CharSpan
 
 
@@ -30,6 +36,7 @@ class Miss(str, Enum):
     UNCLOSED_BOX = "unclosed_box"
     EMPTY_ANSWER = "empty_answer"
     ANSWER_NOT_IN_TEXT = "answer_not_in_text"
+    SLOW_PATTERN = "slow_pattern"
 
     @property
     def message(self) -> str:
@@ -40,8 +47,8 @@ class Miss(str, Enum):
 _MESSAGES = {
     Miss.EMPTY_RESPONSE: "expected a response with an answer, got an empty one; leave it out",
     Miss.NO_ANSWER: (
-        r'expected \boxed{x}, <answer>x</answer>, "#### x", "answer is x" or a line "A: x", got none; '
-        "pass the answer as it stands in the response"
+        r'expected \boxed{x}, <answer>x</answer>, "#### x", "answer is x" or a line "A: x", or what answer_pattern '
+        "finds, got none; pass the answer as it stands in the response, or an answer_pattern"
     ),
     Miss.UNCLOSED_BOX: (
         r"expected \boxed{x}, got a box that never closes, as in a response that was cut off; "
@@ -54,7 +61,21 @@ _MESSAGES = {
         "expected the given answer to stand in the response by itself, got no such place; "
         "pass it as it is written there"
     ),
+    Miss.SLOW_PATTERN: (
+        "expected an answer_pattern that is found or not found at once, got none in time; write it without repeats "
+        "within repeats, such as (a+)+"
+    ),
 }
+
+AnswerPattern = str | Callable[[str], tuple[int, int] | None]
+"""How responses state their answer: a regular expression whose first group is the answer, of which the last match that
+holds something counts, or a function from a response to the answer's first character and the one behind its last; None
+where there is none."""
+
+_SEEN = 100_000
+"""Characters at the end of a response that a regular expression is looked for in."""
+_PATIENCE = 1.0
+"""Seconds that it may take; a usual one takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +85,36 @@ class Answer:
     span: CharSpan
     text: str
     rule: str
-    """boxed, answer_tag, hashes, answer_is, label, or given."""
+    """boxed, answer_tag, hashes, answer_is, label, pattern, or given."""
 
 
-def locate_answer(text: str, answer: str | None = None) -> Answer | Miss:
+def locate_answer(text: str, answer: str | None = None, pattern: AnswerPattern | None = None) -> Answer | Miss:
     """The answer's own characters in a response, or why there are none.
 
-    With `answer` given, its last place in the text where it is no part of a longer word or number.
+    Args:
+        text: The response.
+        answer: If given, its last place in the text where it is no part of a longer word or number.
+        pattern: What finds it instead of the rules.
+
+    Raises:
+        InputError: A pattern that is none, or a function that gives something else than a place in the text.
     """
     if not text.strip():
         return Miss.EMPTY_RESPONSE
-    located = _by_rules(text)
+    located = _by_rules(text) if pattern is None else _by_pattern(text, pattern)
     return located if answer is None else _given(text, answer, located)
+
+
+def check_pattern(pattern: Any) -> None:
+    """Raise where a pattern is none.
+
+    Raises:
+        InputError: No regular expression, or one without a group.
+    """
+    if isinstance(pattern, str):
+        _compiled(pattern)
+    elif pattern is not None and not callable(pattern):
+        raise InputError(f"expected answer_pattern as a regular expression or a function, got {pattern!r}")
 
 
 def first_box(text: str) -> Answer | Miss:
@@ -115,6 +154,56 @@ def _by_rules(text: str) -> Answer | Miss:
             if rule == "boxed" or miss is Miss.NO_ANSWER:
                 miss = Miss.EMPTY_ANSWER
     return miss
+
+
+def _by_pattern(text: str, pattern: AnswerPattern) -> Answer | Miss:
+    """The last match that holds something."""
+    try:
+        spans = _matches(text, pattern) if isinstance(pattern, str) else _told(text, pattern)
+    except TimeoutError:
+        return Miss.SLOW_PATTERN
+    for start, stop in reversed(spans):
+        inside = text[start:stop].strip()
+        if inside:
+            start = text.index(inside, start)
+            return Answer(span=CharSpan(start=start, stop=start + len(inside)), text=inside, rule="pattern")
+    return Miss.EMPTY_ANSWER if spans else Miss.NO_ANSWER
+
+
+def _matches(text: str, pattern: str) -> list[tuple[int, int]]:
+    found = _compiled(pattern).finditer(text, max(0, len(text) - _SEEN), timeout=_PATIENCE)
+    return [match.span(1) for match in found if match.span(1) != (-1, -1)]
+
+
+def _told(text: str, pattern: Callable[[str], tuple[int, int] | None]) -> list[tuple[int, int]]:
+    place = pattern(text)
+    if place is None:
+        return []
+    try:
+        start, stop = map(index, place)
+    except (TypeError, ValueError):
+        start, stop = -1, -1
+    if not 0 <= start <= stop <= len(text):
+        raise InputError(
+            f"expected answer_pattern to give a place within the {len(text)} characters of a response, or None, got "
+            f"{place!r}"
+        )
+    return [(start, stop)]
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: str) -> Any:
+    import regex  # whose searches can be ended; Python's own cannot
+
+    try:
+        compiled = regex.compile(pattern)
+    except regex.error as error:
+        raise InputError(f"expected answer_pattern as a regular expression, got {pattern!r}: {error}") from error
+    if not compiled.groups:
+        raise InputError(
+            f"expected answer_pattern with a group that is the answer, such as 'Result: (.+)', got {pattern!r}"
+        )
+    return compiled
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")

@@ -164,8 +164,12 @@ def compare(a: Trace, b: Trace, *, hubs: int = 5) -> Comparison:
         a: The one that things are lost from.
         b: The one that things are new in.
         hubs: How many hubs of each are compared.
+
+    Raises:
+        InputError: Traces of different prompts.
     """
     shared = shared_prefix(a, b)
+    _refuse_strangers((a, b), [len(a), shared])
     spans = zip(a.step_spans, b.step_spans, strict=False)
     shared_steps = sum(
         1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[0].stop <= shared, spans)
@@ -197,11 +201,8 @@ def compare_group(traces: Sequence[Trace], *, hubs: int = 5) -> GroupComparison:
     pairs = np.diag([len(trace) for trace in traces])
     for i, j in itertools.combinations(range(size), 2):
         pairs[i, j] = pairs[j, i] = shared_prefix(traces[i], traces[j])
+    _refuse_strangers(traces, pairs[0])
     prompt = traces[0].response.start
-    strangers = [i for i in range(size) if traces[i].response.start != prompt or pairs[0, i] < prompt]
-    if strangers:
-        names = [identity(traces[i])["id"] for i in strangers]
-        raise InputError(f"expected responses to one prompt, got other prompts than the first's in {names}")
     return GroupComparison(
         traces=tuple(traces),
         shared_tokens=int(pairs.min()),
@@ -209,6 +210,16 @@ def compare_group(traces: Sequence[Trace], *, hubs: int = 5) -> GroupComparison:
         hubs=_group_hubs(traces, hubs),
         prompt_throughput=np.stack([trace.throughput[:prompt] for trace in traces]),
     )
+
+
+def _refuse_strangers(traces: Sequence[Trace], shared: Sequence[int] | Int[ndarray, " G"]) -> None:
+    """Raise unless all have the first's prompt, with which they share so many tokens."""
+    prompt = traces[0].response.start
+    pairs = enumerate(zip(traces, shared, strict=True))
+    strangers = [i for i, (trace, tokens) in pairs if trace.response.start != prompt or tokens < prompt]
+    if strangers:
+        names = [identity(traces[i])["id"] for i in strangers]
+        raise InputError(f"expected responses to one prompt, got other prompts than the first's in {names}")
 
 
 def shared_prefix(a: Trace, b: Trace) -> int:

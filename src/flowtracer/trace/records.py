@@ -206,7 +206,7 @@ def _prompt(name: str, value: Any) -> str | list[dict[str, str]]:
         return _text(name, value)
     if not value or not all(isinstance(message, Mapping) and "role" in message for message in value):
         raise _bad_field(name, "text or messages with role and content", value)
-    return [{"role": _text(name, m["role"]), "content": _text(name, m.get("content"))} for m in value]
+    return [{"role": _text(name, m["role"]), "content": _content(name, m.get("content"))} for m in value]
 
 
 def _question(name: str, value: Any) -> str | list[dict[str, str]]:
@@ -219,7 +219,19 @@ def _response(name: str, value: Any) -> str:
     # Of several messages the model read all but the last as its context: no single text stands for them.
     if len(value) != 1 or not isinstance(value[0], Mapping) or value[0].get("role") != "assistant":
         raise _bad_field(name, "text or one message of the assistant", value)
-    return _text(name, value[0].get("content"))
+    return _content(name, value[0].get("content"))
+
+
+def _content(name: str, value: Any) -> str:
+    """A message's content: text, or parts of text as OpenAI's API writes them, one behind the other."""
+    if not isinstance(value, list) or not value:
+        return _text(name, value)
+    if not all(isinstance(part, Mapping) and part.get("type") in _PARTS for part in value):
+        raise _bad_field(name, "text, or parts of type text; images are not read", value)
+    return "".join(_text(name, part.get("text")) for part in value)
+
+
+_PARTS = ("text", "input_text", "output_text")
 
 
 def _text(name: str, value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowtracer.errors import InputError, TraceError
 from flowtracer.shapes import ndarray
-from flowtracer.text.answer import Answer, Miss, locate_answer
+from flowtracer.text.answer import Answer, AnswerPattern, Miss, locate_answer
 from flowtracer.text.encoding import EncodedText, Messages, encode_rollout, encode_sampled
 from flowtracer.text.offsets import tokens_overlapping
 from flowtracer.text.span import CharSpan, Span
@@ -50,7 +50,15 @@ class Encoded:
         return [Span(start=int(a), stop=int(b)) for a, b in pairwise(bounds) if b > a]
 
 
-def prepare_rollout(tokenizer: Any, rollout: Rollout, *, at: str, question: str, limit: int | None) -> Encoded:
+def prepare_rollout(
+    tokenizer: Any,
+    rollout: Rollout,
+    *,
+    at: str,
+    question: str,
+    limit: int | None,
+    pattern: AnswerPattern | None = None,
+) -> Encoded:
     """Encode a rollout and locate its parts.
 
     Args:
@@ -59,6 +67,7 @@ def prepare_rollout(tokenizer: Any, rollout: Rollout, *, at: str, question: str,
         at: Where the flow ends, "token" or "prediction".
         question: Where the flow starts, "prompt" or "user".
         limit: Tokens that the model takes; None for no limit.
+        pattern: How responses state their answer; None for the usual ways.
 
     Raises:
         TraceError: This rollout cannot be traced; `.reason` names why.
@@ -69,7 +78,7 @@ def prepare_rollout(tokenizer: Any, rollout: Rollout, *, at: str, question: str,
     else:
         text = encode_sampled(tokenizer, *rollout.token_ids)
     shift, first = text.response_start, text.first_response_token
-    found = locate_answer(text.text[shift : text.response_stop], rollout.answer)
+    found = locate_answer(text.text[shift : text.response_stop], rollout.answer, pattern)
     if isinstance(found, Miss):
         raise TraceError(found.value, found.message)
     answer = _token_span(text.offsets, CharSpan(start=found.span.start + shift, stop=found.span.stop + shift))

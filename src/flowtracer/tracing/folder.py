@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import FormatError
-from flowtracer.folders import LineFile, claim, digest, write_atomically
+from flowtracer.folders import PARTIAL, LineFile, claim, digest, write_atomically
 from flowtracer.trace.records import safe_name
 from flowtracer.trace.rollout_table import traced_row
 from flowtracer.trace.table import TokenTableWriter
@@ -146,6 +146,8 @@ class TraceFolder:
         """Names of earlier runs' traces by their keys, those that were set aside last."""
         held: dict[str, list[str]] = {}
         names = [file.name for file in self.traces.iterdir()]  # there may be a million, too many for so many paths
+        for name in filter(PARTIAL.fullmatch, names):  # by a process that was killed while it wrote
+            (self.traces / name).unlink()
         for suffix in (".safetensors", ".unused"):
             for name in sorted(name for name in names if name.endswith(suffix)):
                 held.setdefault(name.removesuffix(suffix).rpartition("-")[2], []).append(name)

@@ -62,6 +62,8 @@ class TraceJob:
         # Folders of attention over tokens are claimed as they were before there was a choice.
         plain = (tracer.capacity, tracer.graph) == ("attention", "tokens")
         over = {} if plain else {"capacity": tracer.capacity, "graph": tracer.graph, "ends": tracer.ends}
+        if pattern := self.tracer.get("answer_pattern"):
+            over["answer_pattern"] = pattern
         return Loaded(
             tracer=tracer,
             finish=self.measure(model),

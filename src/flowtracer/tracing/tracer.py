@@ -35,6 +35,7 @@ from flowtracer.model.contributions import PredictedTokens, layer_reader
 from flowtracer.model.forward import context_length
 from flowtracer.model.load import load_model, model_name
 from flowtracer.shapes import Int, ndarray
+from flowtracer.text.answer import AnswerPattern, check_pattern
 from flowtracer.text.encoding import Messages
 from flowtracer.text.span import Span
 from flowtracer.trace.trace import Rollout, Skipped, Trace, no_heads
@@ -60,6 +61,8 @@ class Tracer:
         max_edges: Largest edges that a trace keeps.
         heads_per_edge: For how many heads a trace says what they give to each kept edge; 0 to look at no head, which
             saves one pass over the attention. Heads are told apart for attention over tokens alone.
+        answer_pattern: How responses state their answer, where not in one of the usual ways: a regular expression whose
+            first group is the answer, or a function; `text/answer.py`.
         memory_budget: Bytes that the matrix of attention may take, half of T^2 float32 a rollout, and as much for each
             layer over layers. A batch whose matrix is larger is *streamed*: every pass computes its panels again, which
             takes up to twice as long, and nothing of size T^2 is kept; docs/benchmarks.md has both.
@@ -83,6 +86,7 @@ class Tracer:
         ends: str = "anywhere",
         max_edges: int = MAX_EDGES,
         heads_per_edge: int = 3,
+        answer_pattern: AnswerPattern | None = None,
         memory_budget: int = DENSE_BYTES,
     ) -> None:
         at = at or ("prediction" if graph == "layered" else "token")
@@ -95,6 +99,7 @@ class Tracer:
         ):
             if value not in choices:
                 raise InputError(f"expected {name} among {choices}, got {value!r}")
+        check_pattern(answer_pattern)
         self.reader = layer_reader(model, layers, heads, capacity=capacity, graph=graph)
         self.model = model
         self.tokenizer = tokenizer
@@ -105,6 +110,7 @@ class Tracer:
         self.ends = ends if graph == "layered" else "question"
         self.max_edges = max_edges
         self.heads_per_edge = heads_per_edge
+        self.answer_pattern = answer_pattern
         self.memory_budget = memory_budget
 
     @classmethod
@@ -198,7 +204,9 @@ class Tracer:
 
     def _encode(self, rollout: Rollout) -> Encoded:
         limit = context_length(self.model)
-        return prepare_rollout(self.tokenizer, rollout, at=self.at, question=self.question, limit=limit)
+        return prepare_rollout(
+            self.tokenizer, rollout, at=self.at, question=self.question, limit=limit, pattern=self.answer_pattern
+        )
 
     def _encode_or_skip(self, rollout: Rollout) -> Encoded | Skipped:
         try:

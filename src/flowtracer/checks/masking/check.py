@@ -24,12 +24,14 @@ from flowtracer.checks.masking.variants import choose_variants
 from flowtracer.credit import Credit
 from flowtracer.errors import InputError, TraceError
 from flowtracer.model.forward import context_length
-from flowtracer.text.answer import Miss, locate_answer
+from flowtracer.text.answer import AnswerPattern, Miss, locate_answer
 from flowtracer.text.encoding import encode_rollout
 from flowtracer.text.steps import split_steps
 from flowtracer.trace.trace import Rollout
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
+LONGEST = 32_768
+"""Tokens of prompt and response up to which a rollout is checked: every variant is a forward of them, some twenty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,8 @@ class MaskingCheck:
             unless given.
         max_new_tokens: Longest answer.
         max_tokens: Tokens of one forward over variants.
+        answer_pattern: How responses state their answer, where not in one of the usual ways; as `Tracer` takes it.
+        longest: Tokens of prompt and response; a longer rollout is refused, and so is one beyond the model's context.
 
     Raises:
         InputError: A strategy that gives no token scores, or needs what a stored rollout has not; a share out of range.
@@ -114,13 +118,17 @@ class MaskingCheck:
         grade: Callable[[Rollout, str], bool | None] | None = None,
         max_new_tokens: int = 16,
         max_tokens: int = 8192,
+        answer_pattern: AnswerPattern | None = None,
+        longest: int = LONGEST,
     ) -> None:
         if not shares or not all(0 < share < 1 for share in shares):
             raise InputError(f"expected shares of the tokens to hide within 0 and 1, got {list(shares)}")
         self._tokenizer = tokenizer
-        self._scorer = TokenScorer(model, tokenizer, by)
+        self._scorer = TokenScorer(model, tokenizer, by, answer_pattern)
         self._rereader = Rereader(model, tokenizer, way=way, max_new_tokens=max_new_tokens, max_tokens=max_tokens)
         self._context = context_length(model)
+        self._limit = longest
+        self._pattern = answer_pattern
         self._longest = max_new_tokens
         self._shares = tuple(shares)
         self._cue = cue
@@ -190,7 +198,7 @@ class MaskingCheck:
     def _prepare(self, rollout: Rollout) -> _Prepared:
         text = encode_rollout(self._tokenizer, rollout.prompt, rollout.response)
         response = text.text[text.response_start :]
-        found = locate_answer(response, rollout.answer)
+        found = locate_answer(response, rollout.answer, self._pattern)
         if isinstance(found, Miss):
             raise TraceError(found.value, found.message)
         last = next(step for step in split_steps(response) if step.stop > found.span.start)
@@ -204,6 +212,12 @@ class MaskingCheck:
             raise TraceError("no_reasoning", "expected reasoning before the answer's sentence, got none to hide")
         asking = Asking.after(found, self._cue)
         longest = max(len(text.token_ids), stop + len(self._ids(asking.cue)) + self._longest)
+        if longest > self._limit:
+            raise TraceError(
+                "too_long",
+                f"expected at most {self._limit} tokens, got {longest}, each to be read again for every variant; "
+                "allow more with longest",
+            )
         if self._context is not None and longest > self._context:
             raise TraceError(
                 "too_long",

@@ -13,6 +13,7 @@ from flowtracer.errors import InputError, TraceError
 from flowtracer.shapes import Float, ndarray
 from flowtracer.signals.reader import SignalReader
 from flowtracer.signals.sampled import Sampled
+from flowtracer.text.answer import AnswerPattern
 
 
 class TokenScorer:
@@ -22,12 +23,19 @@ class TokenScorer:
         model: A causal transformers model.
         tokenizer: Its tokenizer.
         by: Names in `CREDITS`, or names with strategies of one's own.
+        answer_pattern: How responses state their answer; None for the usual ways.
 
     Raises:
         InputError: A strategy that gives no token scores, or needs what a stored rollout has not.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, by: Sequence[str] | Mapping[str, Credit]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        by: Sequence[str] | Mapping[str, Credit],
+        answer_pattern: AnswerPattern | None = None,
+    ) -> None:
         chosen = dict(by) if isinstance(by, Mapping) else {name: make_credit(name) for name in by}
         for name, credit in chosen.items():
             if not hasattr(credit, "scores"):
@@ -36,7 +44,9 @@ class TokenScorer:
                 raise InputError(f"expected strategies that one rollout is enough for, got {name!r}: {sorted(lacking)}")
         self.names = tuple(chosen)
         self._device = model.device
-        self._readers = [(few, SignalReader(model, tokenizer, few)) for few in read_together(chosen)]
+        self._readers = [
+            (few, SignalReader(model, tokenizer, few, answer_pattern=answer_pattern)) for few in read_together(chosen)
+        ]
 
     def scores(self, prompt: Sequence[int], response: Sequence[int], seed: int) -> dict[str, Float[ndarray, " R"]]:
         """Each strategy's scores of the response's tokens; `seed` is of those that draw.

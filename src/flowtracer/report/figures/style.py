@@ -7,12 +7,14 @@ formulas, what cannot be printed is a dot, and a character that no installed fon
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import MissingDependencyError
+from flowtracer.folders import write_atomically
 from flowtracer.text.printable import printable
 from flowtracer.trace.measures import verdict
 from flowtracer.trace.trace import Trace
@@ -85,11 +87,12 @@ def styled() -> Iterator[None]:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Write a figure in the format that the name ends in; the same figure gives the same bytes."""
+    """Write a figure in the format that the name ends in, whole or not at all; the same figure gives the same bytes."""
     undated: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    content = io.BytesIO()
     with styled():
-        figure.savefig(path, metadata=undated.get(path.suffix))
-    return path
+        figure.savefig(content, format=path.suffix.removeprefix("."), metadata=undated.get(path.suffix))
+    return write_atomically(path, content.getvalue())
 
 
 def plain(text: str, length: int = 24) -> str:

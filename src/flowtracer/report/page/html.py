@@ -17,6 +17,7 @@ from typing import Any
 
 from flowtracer import __version__
 from flowtracer.errors import InputError
+from flowtracer.folders import write_atomically
 from flowtracer.report.page.payload import describe, pack_trace
 from flowtracer.text.printable import one_line
 from flowtracer.trace.measures import verdict
@@ -76,12 +77,11 @@ def bundle() -> str:
 
 
 def write_page(path: str | Path, content: str) -> Path:
-    """Write a page; the folder must exist."""
+    """Write a page, whole or not at all; the folder must exist."""
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"expected an existing folder, got {str(path.parent)!r}; create it first")
-    path.write_text(content, encoding="utf-8", newline="\n")
-    return path
+    return write_atomically(path, content)
 
 
 def framed(content: str, height: int = _FRAME_HEIGHT) -> str:
