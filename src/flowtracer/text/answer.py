@@ -243,7 +243,7 @@ def _given(text: str, answer: str, located: Answer | Miss) -> Answer | Miss:
     answer = answer.strip()
     if not answer:
         return Miss.EMPTY_ANSWER
-    # A pattern tries the answer anew at every place: seldom worth it where it stands nowhere, and slow where it is long.
+    # A pattern compares the answer anew at every place, which is slow where it is long and stands nowhere.
     spans = [match.span() for match in _standing_alone(answer).finditer(text)] if answer in text else []
     if isinstance(located, Answer):
         region = located.span
