@@ -273,7 +273,6 @@ def test_nan_attention_is_named_and_leaves_the_others_alone():
     [
         ("attention", "tokens"),
         ("value", "tokens"),
-        ("gradient", "tokens"),
         ("alti", "tokens"),
         ("attention", "layered"),
     ],

@@ -54,8 +54,8 @@ class LogitReader:
             got = self.logits(self.hidden({"input_ids": ids}))
         if not bool(expected.isfinite().all()):
             raise CaptureError(
-                f"expected finite logits of {type(self.model).__name__}, got NaN or infinity; check the model's weights "
-                "and its dtype"
+                f"expected finite logits of {type(self.model).__name__}, got NaN or infinity; check the model's "
+                "weights and its dtype"
             )
         # Half precision rounds scale and cap on its own way.
         tolerance = 1e-3 if embeddings.weight.dtype == torch.float32 else 5e-2
