@@ -189,6 +189,22 @@ def test_a_parquet_row_that_is_no_text_is_named(tmp_path):
     assert good == rollout("p", "ok", "2")
 
 
+def test_damage_that_arrow_knows_no_built_in_error_for_is_named(tmp_path):
+    file = tmp_path / "r.parquet"
+    pq.write_table(pa.table({"n": pa.array([1], pa.uint8())}), file)
+    content = file.read_bytes()
+    refused = set()
+    for bit in range(8 * content.rindex(b"schema"), 8 * (len(content) - 8)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        try:
+            list(read_rollouts(file))
+        except FormatError as error:
+            refused.add(type(error.__cause__.__cause__))
+    assert pa.ArrowNotImplementedError in refused
+
+
 @pytest.mark.parametrize(("limit", "ids"), [(None, "1 s 3 s 5"), (0, ""), (1, "1"), (2, "1 s 3"), (9, "1 s 3 s 5")])
 def test_limit_counts_rollouts(tmp_path, limit, ids):
     found = read_rollouts(jsonl(tmp_path, GOOD, {}, GOOD, {}, GOOD), limit=limit)

@@ -267,6 +267,58 @@ def test_nan_attention_is_named_and_leaves_the_others_alone():
     assert_same(good, same)
 
 
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 3e38])
+@pytest.mark.parametrize(
+    ("capacity", "graph"),
+    [
+        ("attention", "tokens"),
+        ("value", "tokens"),
+        ("alti", "tokens"),
+        ("attention", "layered"),
+    ],
+)
+def test_a_weight_that_is_no_number_is_named_whatever_an_edge_is(capacity, graph, value):
+    model = tiny_model()
+    tracer = ft.Tracer(model, tiny_tokenizer(), capacity=capacity, graph=graph)
+    with torch.no_grad():
+        model.model.layers[1].self_attn.q_proj.weight[0, :] = value
+    result = tracer.trace_batch(rollouts()[:1])[0]
+    if isinstance(result, ft.Trace):  # scores that are far apart, but finite: attention of zeros and ones
+        assert abs(value) < float("inf")
+        assert result.conservation_error() < 1e-4
+        assert np.isfinite(result.flow).all()
+    else:
+        assert result.reason == "non_finite_attention"
+
+
+def test_gradients_of_a_model_whose_logits_are_no_numbers_are_refused():
+    model = tiny_model()
+    tracer = ft.Tracer(model, tiny_tokenizer(), capacity="gradient")
+    with torch.no_grad():
+        model.model.layers[1].self_attn.q_proj.weight[0, :] = float("inf")
+    with pytest.raises(CaptureError, match="finite logits"):
+        tracer.trace_batch(rollouts()[:1])
+
+
+@pytest.mark.parametrize("graph", ["tokens", "layered"])
+@pytest.mark.parametrize("at", ["token", "prediction"])
+def test_one_question_token_and_an_answer_that_is_the_last(graph, at):
+    tracer = ft.Tracer(tiny_model(), tiny_tokenizer(), graph=graph, at=at)
+    trace = tracer.trace("q", "so it is 7", answer="7")
+    assert (len(trace.question), trace.answer.stop) == (1, len(trace))
+    assert trace.conservation_error() < 1e-5
+
+
+def test_an_answer_that_stands_in_the_prompt_alone_is_none(tracer):
+    for prompt in ("It is \\boxed{7}. Why?", "The answer is 7.\n#### 7\n<answer>7</answer>\n"):
+        with pytest.raises(TraceError) as caught:
+            tracer.trace(prompt, "I do not know.")
+        assert caught.value.reason == "no_answer"
+        with pytest.raises(TraceError) as caught:
+            tracer.trace(prompt, "I do not know.", answer="7")
+        assert caught.value.reason == "answer_not_in_text"
+
+
 def test_a_model_without_the_interface_is_refused():
     sizes = {"hidden_size": 32, "n_layer": 4, "n_head": 4}
     with pytest.raises(CaptureError, match="attention interface"):

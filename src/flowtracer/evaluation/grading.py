@@ -129,18 +129,18 @@ def _words_and_signs(text: str) -> tuple[list[str], list[str]]:
 _SIGN = re.compile(r"(?<![^\W\d_]{2})-|[+*/^=<>]|(?<=\d)\.(?=\d)")
 
 
-_JOINT = re.compile(r"\}?[\s$.,;&\\()]*(?:(?:\\text\{\s*)?(?:and|or)(?:\s*\})?)?[\s$,;&\\()]*")
+# Marks behind "and" only where there is one: two runs of marks in a row would be cut in every way.
+_JOINT = re.compile(r"\}?[\s$.,;&\\()]*(?:(?:\\text\{\s*)?(?:and|or)(?:\s*\})?[\s$,;&\\()]*)?")
 
 
 def _boxes_in_a_row(response: str) -> str | None:
     r"""The last boxes with nothing but "and" or a comma between them, as one list: `\boxed{3} and \boxed{5}`."""
-    found: list[CharSpan] = [span for span in boxes(response) if r"\boxed" not in response[span.start : span.stop]]
-    row: list[CharSpan] = []
-    for span in reversed(found):
-        if row and not _JOINT.fullmatch(_between(response, span, row[0])):
+    row: list[CharSpan] = []  # the last first
+    for span in reversed(boxes(response)):
+        if row and not _JOINT.fullmatch(_between(response, span, row[-1])):
             break
-        row.insert(0, span)
-    return ", ".join(response[span.start : span.stop] for span in row) if len(row) > 1 else None
+        row.append(span)
+    return ", ".join(response[span.start : span.stop] for span in reversed(row)) if len(row) > 1 else None
 
 
 def _between(text: str, one: CharSpan, other: CharSpan) -> str:

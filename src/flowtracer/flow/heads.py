@@ -84,7 +84,8 @@ def summarise_heads(
         for weights_BHPC in source.head_rows(start, stop):
             here = slice(first, first := first + weights_BHPC.shape[1])
             flat_BHX = weights_BHPC.flatten(2)
-            scale_BX1 = scale_BPC.flatten(1)[:, :, None].to(flat_BHX)
+            largest_scale = torch.finfo(flat_BHX.dtype).max  # beyond it 0 * inf would be NaN
+            scale_BX1 = scale_BPC.flatten(1)[:, :, None].clamp_max(largest_scale).to(flat_BHX)
             flow_BH[:, here] += (flat_BHX @ scale_BX1).squeeze(-1).to(flow_BH)
             for b, (_, cell_E) in enumerate(cells):
                 gathered[b].append(flat_BHX[b].index_select(1, cell_E.to(flat_BHX.device)).cpu().float())

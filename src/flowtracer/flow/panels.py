@@ -181,7 +181,7 @@ def edge_flow_scale(solution: Solution, start: int, stop: int) -> Float[Tensor, 
     log_reach_BP = solution.log_reach_BT[:, start:stop]
     scale_BPC = (log_reach_BP[:, :, None] + log_onward_BC[:, None, :]).exp_()
     # phi <= 1 bounds the scale by 1 / W; only where W is 0 can it overflow, and 0 * inf must stay 0.
-    return scale_BPC.clamp_max_(torch.finfo(torch.float32).max)
+    return scale_BPC.clamp_max_(torch.finfo(scale_BPC.dtype).max)
 
 
 def edge_flow_rows(panels: PanelSource, solution: Solution, start: int, stop: int) -> Float[Tensor, "B P C"]:

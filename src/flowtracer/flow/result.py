@@ -96,8 +96,8 @@ def compute_flow(
         implementation: "auto", "panels" or "reference".
 
     Raises:
-        InputError: Wrong shape, negative or non-finite attention below the diagonal, no answer token, or no question
-            token that the answer can be reached from.
+        InputError: Wrong shape, negative or non-finite attention below the diagonal, weights so large that their
+            products overflow, no answer token, or no question token that the answer can be reached from.
     """
     attention_TT = torch.as_tensor(attention_TT)
     if attention_TT.ndim != 2 or attention_TT.shape[0] != attention_TT.shape[1]:
@@ -112,6 +112,11 @@ def compute_flow(
         _mask(name, given, source.length)[None] for name, given in (("question", question_T), ("answer", answer_T))
     )
     solution = solve(source, question_1T, answer_1T, implementation=implementation)
+    if not bool(solution.finite_B[0]):
+        raise InputError(
+            "expected rows that sum to at most 1, as attention's do, got weights so large that reach overflows; "
+            "divide each row by its sum"
+        )
     if not bool(solution.connected_B[0]):
         raise InputError(
             "expected at least one question token that the answer attends to, directly or through others; got none: "

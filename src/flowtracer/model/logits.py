@@ -52,6 +52,11 @@ class LogitReader:
         with evaluating(self.model), torch.no_grad():
             expected = self.model(input_ids=ids, use_cache=False).logits.float()
             got = self.logits(self.hidden({"input_ids": ids}))
+        if not bool(expected.isfinite().all()):
+            raise CaptureError(
+                f"expected finite logits of {type(self.model).__name__}, got NaN or infinity; check the model's "
+                "weights and its dtype"
+            )
         # Half precision rounds scale and cap on its own way.
         tolerance = 1e-3 if embeddings.weight.dtype == torch.float32 else 5e-2
         close = got.shape == expected.shape and (got - expected).abs().max() <= tolerance * expected.abs().max()

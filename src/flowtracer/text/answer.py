@@ -126,8 +126,16 @@ def first_box(text: str) -> Answer | Miss:
 
 
 def boxes(text: str) -> list[CharSpan]:
-    """The insides of all boxes that close and hold something, in the order in which they open."""
-    return [CharSpan(start=start, stop=stop) for start, stop in _boxed(text) if text[start:stop].strip()]
+    """The insides of all boxes that close and hold something but no other box, in the order in which they open."""
+    opened = [match.start() for match in _BOX.finditer(text)]
+    return [
+        CharSpan(start=start, stop=stop)
+        for start, stop in _boxed(text)
+        if bisect_left(opened, start) == bisect_left(opened, stop) and _VISIBLE.search(text, start, stop)
+    ]
+
+
+_VISIBLE = re.compile(r"\S")
 
 
 def opening_of(text: str, span: CharSpan) -> int:
@@ -324,7 +332,8 @@ def _given(text: str, answer: str, located: Answer | Miss) -> Answer | Miss:
     answer = answer.strip()
     if not answer:
         return Miss.EMPTY_ANSWER
-    spans = [match.span() for match in _standing_alone(answer).finditer(text)]
+    # A pattern compares the answer anew at every place, which is slow where it is long and stands nowhere.
+    spans = [match.span() for match in _standing_alone(answer).finditer(text)] if answer in text else []
     if isinstance(located, Answer):
         region = located.span
         spans = [span for span in spans if region.start <= span[0] and span[1] <= region.stop] or spans

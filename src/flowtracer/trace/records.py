@@ -142,13 +142,16 @@ def _json(path: Path) -> Iterator[tuple[int, Any]]:
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
-        rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_struct_array())
-        for number, row in enumerate(rows, 1):
-            try:
-                yield number, row.as_py()
-            except ValueError as error:  # Parquet does not check that its text is UTF-8
-                yield number, BadRecord("broken_row", f"expected a row of readable fields, got {error}")
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_struct_array())
+            for number, row in enumerate(rows, 1):
+                try:
+                    yield number, row.as_py()
+                except ValueError as error:  # Parquet does not check that its text is UTF-8
+                    yield number, BadRecord("broken_row", f"expected a row of readable fields, got {error}")
+    except pyarrow.ArrowException as error:  # most are a ValueError or OSError, but not all that damage leads to
+        raise ValueError(error) from error
 
 
 _READERS = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".parquet": _parquet}

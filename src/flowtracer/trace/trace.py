@@ -30,6 +30,7 @@ from flowtracer.trace.layered import LayerGraph
 from flowtracer.trace.summary import summary
 from flowtracer.trace.unit_flow import Hub, UnitFlow
 from flowtracer.trace.units import Unit, units
+from flowtracer.trace.wellformed import check
 
 SCHEMA_VERSION = 4
 """2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them.
@@ -396,11 +397,22 @@ def load_trace(path: str | Path) -> Trace:
                 f"expected a trace of schema {SCHEMA_VERSION} or older, got {header['schema_version']} in "
                 f"{str(path)!r}; update flowtracer"
             )
-        return _built(header, load(content))
+        found = _built(header, load(content))
+        check(found)
+        return found
     except FormatError:
         raise
     # Beside bytes that are neither: JSON and arrays that make no trace.
-    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise FormatError(f"expected a trace written by Trace.save, got {str(path)!r}: {error!r}") from error
 
 
@@ -494,6 +506,8 @@ def _listed(flow_SS: Float[ndarray, "S S"]) -> dict[str, np.ndarray]:
     }
 
 
+# What JSON and arrays raise that are well-formed and make no trace.
+_NO_TRACE = (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 _SPANS = ("question", "response", "answer", "sink")
 _EDGES = ("edge", "step_edge")
 _TRAINED = ("factor", "token_advantage")
@@ -508,10 +522,14 @@ _UNSIGNED = "0" * 64
 
 def _content(trace: Trace) -> bytes:
     """The file of a trace."""
+    return _signed(_header(trace), _arrays(trace))
+
+
+def _signed(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """A file with its digest."""
     from safetensors.numpy import save
 
-    header = json.dumps({_SHA256: _UNSIGNED, **_header(trace)}, sort_keys=True)
-    content = save(_arrays(trace), metadata={"flowtracer": header})
+    content = save(arrays, metadata={"flowtracer": json.dumps({_SHA256: _UNSIGNED, **header}, sort_keys=True)})
     return _SIGNATURE.sub(_digest(content).encode("ascii"), content, count=1)
 
 
