@@ -72,7 +72,7 @@ def test_every_token_stands_in_the_step_whose_span_holds_it():
 
 def test_all_flow_passes_hubs_that_cut_the_graph():
     assert hub_share(make_trace()) == pytest.approx(1), "a and b are all there is between question and answer"
-    assert hub_share(make_trace(), 1) == pytest.approx(0.5)
+    assert hub_share(make_trace(), make_trace().hubs(1)) == pytest.approx(0.5)
 
 
 def test_what_a_rollout_brought_along():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from functools import partial
 
 import psutil
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from flowtracer.cli import app
 from flowtracer.cli.trace import _measuring
-from flowtracer.errors import InputError
+from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.trace.rollout_table import read_rows
 from flowtracer.trace.trace import Rollout
 from flowtracer.tracing.job import TraceJob
@@ -96,6 +97,17 @@ def test_the_command_writes_tables_and_their_index(cluster, written, model, tmp_
     assert not (out / "traces").exists()
 
 
+def test_without_ray_the_way_to_it_is_said(monkeypatch, written, model, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "ray.data", raising=False)
+    with pytest.raises(MissingDependencyError, match=r'pip install "flowtracer\[ray\]"'):
+        next(trace_with_ray(job(written, model, tmp_path / "out")))
+    with pytest.raises(InputError, match="expected --engine ray beside --actors"):
+        CliRunner().invoke(
+            app, ["trace", str(written), "--model", model, "--out", "out", "--actors", "2"], catch_exceptions=False
+        )
+
+
 def test_a_mistake_travels_as_what_it_is(written, model, tmp_path):
     window = encode_window([Rollout(prompt="p", response="A: 1")])
     for wrong, message in (
@@ -108,6 +120,12 @@ def test_a_mistake_travels_as_what_it_is(written, model, tmp_path):
         with pytest.raises(InputError, match=message):
             _heard(line, given)
         assert not (tmp_path / "out").exists(), "a mistake leaves no mark"
+    full = job(written, model, tmp_path / "full")
+    worker = _Worker(full)
+    (full.out / "tokens").rmdir()
+    (full.out / "tokens").write_text("")
+    with pytest.raises(InputError, match="a folder that can be written"):
+        _heard(worker(_row(place=0, window=window))["line"][0].as_py(), full)
     gone = job("none.jsonl", model, tmp_path / "out")
     [row] = _read(None, gone)
     with pytest.raises(InputError, match="no file; check the path"):

@@ -160,6 +160,7 @@ class IndexPage {
   }
 
   private show(): void {
+    document.body.classList.toggle("reading", this.open !== null); // which says how wide columns are
     this.showHead();
     this.lines.show();
     const { length } = this.chosen;
@@ -222,7 +223,6 @@ class IndexPage {
   /** A fresh frame for each page, so that going from one to the next leaves no history behind. */
   private showReader(): void {
     const shownPage = this.reader.dataset.page ?? "";
-    document.body.classList.toggle("reading", this.open !== null);
     this.reader.hidden = this.open === null;
     find<HTMLElement>("#close").hidden = this.open === null;
     if (this.open === shownPage || (this.open === null && shownPage === "")) return;

@@ -27,6 +27,7 @@ from flowtracer.cli.options import (
     read_ahead,
     refuse_nothing_made,
 )
+from flowtracer.errors import InputError
 from flowtracer.folders import lock
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ SAMPLE = 64
 
 
 def trace(
-    rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet: a file, folder, pattern; or hub:OWNER/NAME.")],
+    rollouts: Annotated[Path, typer.Argument(help="JSONL or Parquet: file, folder, pattern; hub:OWNER/NAME.")],
     model: Annotated[str, typer.Option(help='Hub id, folder, .gguf file, "nano" or "smollm2".')],
-    out: Annotated[Path, typer.Option(help="Folder for traces, tokens.parquet and summary.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for traces and tables.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
     layers: Annotated[str | None, typer.Option(help='Decoder layers, as "10-19" or "3,5"; middle third.')] = None,
     capacity: Annotated[str, typer.Option(help="An edge is attention, value, gradient or alti.")] = "attention",
@@ -68,17 +69,19 @@ def trace(
     memory_budget: Annotated[str, typer.Option(help="For matrices of attention; beyond it, streamed.")] = "2GiB",
     effects: Annotated[str, typer.Option(help="Hide each of so many hubs, or of all tokens: change of log p.")] = "0",
     html: Annotated[bool, typer.Option("--html", help="Write pages as well: OUT/index.html.")] = False,
-    engine: Annotated[Engine, typer.Option(help="One process, or ray: several, and tables.")] = Engine.plain,
+    engine: Annotated[Engine, typer.Option(help="ray: many processes, tables.")] = Engine.plain,
     actors: Annotated[int | None, typer.Option(min=1, help="Processes of ray; one a GPU.")] = None,
-    traces: Annotated[bool, typer.Option("--traces", help="Keep traces with ray, too.")] = False,
+    traces: Annotated[bool, typer.Option("--traces", help="Keep a file a trace with ray as well.")] = False,
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
 
-    Lines that cannot be read or traced are counted and named; the others go on. What OUT already holds of these very
-    rollouts is not computed again, so a run that was interrupted goes on where it stopped.
+    Lines that cannot be read or traced are counted and named; the others go on. What OUT already holds of
+    these very rollouts is not computed again: a run that was interrupted goes on where it stopped.
     """
     from flowtracer.tracing.job import TraceJob
 
+    if engine is not Engine.ray and (actors or traces):
+        raise InputError("expected --engine ray beside --actors or --traces, got none; add it, or leave them out")
     first, records = read_ahead(rollouts, limit, answer_pattern)
     hidden = parse_effects(effects)
     job = TraceJob(

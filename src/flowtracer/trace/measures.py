@@ -6,13 +6,14 @@ comes behind carries no flow, so it is no part of what flow could pass through.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from flowtracer.shapes import Bool, Float, ndarray
 from flowtracer.trace.trace import Trace
+from flowtracer.trace.unit_flow import Hub
 
 HUBS = 5
 """How many hubs the share through them is of."""
@@ -42,9 +43,10 @@ def identity(trace: Trace) -> dict[str, Any]:
     }
 
 
-def hub_share(trace: Trace, hubs: int = HUBS) -> float:
-    """Share of the flow that passes the top hubs; a lower bound if edges were cut."""
-    return trace.share_through([token for hub in trace.hubs(hubs) for token in hub.unit.span])
+def hub_share(trace: Trace, hubs: Sequence[Hub] | None = None) -> float:
+    """Share of the flow that passes the top hubs, or those given; a lower bound if edges were cut."""
+    chosen = trace.hubs(HUBS) if hubs is None else hubs
+    return trace.share_through([token for hub in chosen for token in hub.unit.span])
 
 
 def step_of(trace: Trace, token: int) -> int:

@@ -42,7 +42,7 @@ MEASURED = {
 }
 """Columns that follow from the text and the model alone; null where there is no trace, or where there is one."""
 COLUMNS = {**_OF_THE_ROLLOUT, **MEASURED}
-"""Names and types; docs/scale.md says what each is."""
+"""Names and types; docs/rollouts.md says what each is."""
 
 
 def labels(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +57,7 @@ def labels(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def traced_row(trace: Trace) -> dict[str, Any]:
     """What a trace comes to, with the labels of its rollout."""
+    hubs = trace.hubs(HUBS)
     return {
         **labels(trace.metadata),
         "tokens": len(trace),
@@ -64,8 +65,8 @@ def traced_row(trace: Trace) -> dict[str, Any]:
         "answer": trace.answer_text,
         "answer_rule": trace.answer_rule,
         "concentration": concentration(trace),
-        "hub_share": hub_share(trace),
-        "hubs": [hub.label for hub in trace.hubs(HUBS)],
+        "hub_share": hub_share(trace, hubs),
+        "hubs": [hub.label for hub in hubs],
         "backbone_edges": len(trace.backbone(0.5).edges),
         "conservation_error": trace.conservation_error(),
     }

@@ -102,6 +102,8 @@ class _Worker:
             part = self._folder.make(place, records, tracer, max_tokens=self._job.max_tokens, finish=finish)
         except FlowTracerError as error:
             return _said(error)
+        except OSError as error:  # a full disk, a folder that is gone
+            return _said(InputError(f"expected a folder that can be written, got {str(self._job.out)!r}: {error}"))
         return json.dumps({"part": asdict(part)})
 
 
