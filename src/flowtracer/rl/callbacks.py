@@ -64,8 +64,9 @@ class Checkpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the trainer behind its last file."""
-        if state.is_world_process_zero:
-            write_checksums(Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        checkpoint = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if state.is_world_process_zero and checkpoint.is_dir():  # the trainer has taken older ones away by now
+            write_checksums(checkpoint)
 
 
 class Evaluation(TrainerCallback):
