@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test test-newest lock lint types unit demo bench page screenshots clean
+.PHONY: test test-newest audit lock lint types unit demo bench page screenshots clean
 
 test: lint types unit
 
@@ -26,6 +26,10 @@ test-newest:
 	NEWEST=1 scripts/setup.sh .venv-newest
 	.venv-newest/bin/pip freeze --exclude-editable > .venv-newest/versions.txt
 	OMP_NUM_THREADS=1 .venv-newest/bin/pytest --numprocesses 2 --dist loadfile -W default
+
+# Known faults and licences of what is locked, and a bill of materials in build/; needs a network.
+audit: $(VENV)/.ready
+	scripts/audit.sh $(VENV)
 
 # Take the newest releases that pyproject.toml allows; commit the lock when `make test` passes with it.
 lock:
@@ -60,4 +64,4 @@ screenshots: $(VENV)/.ready
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) .venv-newest runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .venv-audit .nox build runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
