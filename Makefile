@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test test-newest verl-test lock lint types unit demo bench gpu docs page screenshots clean
+.PHONY: test test-newest verl-test audit lock lint types unit demo bench gpu docs page screenshots clean
 
 test: lint types unit
 
@@ -34,6 +34,10 @@ verl-test: .venv-verl/.ready
 .venv-verl/.ready: pyproject.toml scripts/setup.sh
 	EXTRA=verl scripts/setup.sh .venv-verl
 	@touch $@
+
+# Known faults and licences of what is locked, and a bill of materials in build/; needs a network.
+audit: $(VENV)/.ready
+	scripts/audit.sh $(VENV)
 
 # Take the newest releases that pyproject.toml allows; commit the lock when `make test` passes with it.
 lock:
@@ -77,4 +81,4 @@ screenshots: $(VENV)/.ready
 	$(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf $(VENV) .venv-newest .venv-verl runs site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .venv-verl .venv-audit .nox build runs site .mypy_cache .pytest_cache .ruff_cache .hypothesis

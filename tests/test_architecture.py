@@ -36,9 +36,9 @@ NEVER = {
 OF_VERL = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("rl/verl/*.py")}
 ONLY_AT = {
     "trl": {"rl/trl_trainer.py"},
-    **dict.fromkeys(("verl", "transfer_queue", "tensordict", "omegaconf", "ray"), OF_VERL),
+    **dict.fromkeys(("verl", "transfer_queue", "tensordict", "omegaconf"), OF_VERL),
     "typer": {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("cli/*.py")},
-    "ray": {"tracing/ray_engine.py"},
+    "ray": OF_VERL | {"tracing/ray_engine.py"},
     "reasoning_gym": {"tasks/base.py"},
     "math_verify": {"evaluation/equality.py", "evaluation/worker.py"},
     "triton": {"attention/kernels/launch.py", "attention/kernels/rows.py"},
