@@ -58,6 +58,7 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/credit_cost.py
+	$(BIN)/python benchmarks/stored_rollouts.py
 	scripts/browser.sh
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/report.py

@@ -41,8 +41,8 @@ def find_files(asked: str, suffixes: Sequence[str]) -> list[Path]:
         what = f"pattern of files that end in {', '.join(suffixes)}"
     else:
         raise InputError(
-            f"expected a file, a folder or a pattern of files, or {HUB}OWNER/NAME, got {asked!r}, which is no file; "
-            "check the path"
+            f"expected a file of rollouts, a folder or a pattern of such, or {HUB}OWNER/NAME, got {asked!r}, which is "
+            "no file; check the path"
         )
     base = path if path.is_dir() else Path()
     files = [file for file in found if _is_wanted(file, base, suffixes)]
