@@ -9,13 +9,7 @@ project = "FlowTracer"
 copyright = "the authors of FlowTracer, Apache-2.0"
 release = __version__
 root_doc = "docs/index"
-include_patterns = [
-    "*.md",
-    "docs/*.md",
-    "experiments/*.md",
-    "experiments/results/*.md",
-    "src/flowtracer/model/*/README.md",
-]
+include_patterns = ["*.md", "docs/*.md", "examples/**.md", "experiments/**.md", "src/flowtracer/model/*/README.md"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 html_theme = "furo"

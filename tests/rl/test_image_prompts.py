@@ -18,7 +18,10 @@ pytestmark = pytest.mark.filterwarnings(
     "default::DeprecationWarning", "default::FutureWarning", "default::UserWarning"
 )  # TRL's, accelerate's and torch's own
 
-ONE_A_NEED = ("flow", "attention", "coupled", "entropy", "delta", "gradient", "oar", "visual_mask", "visual_robust")
+ONE_A_NEED = (
+    *("flow", "attention", "coupled", "entropy", "delta", "nthr", "gradient", "oar"),
+    *("visual_mask", "visual_robust"),
+)
 ASKING_FOR_GOLD = sorted(name for name in CREDITS if needs_of(make_credit(name)) & {"gain", "gold"})
 RESPONSES = [r"a e i u = 7, so \boxed{7}. A", "so 3 + 4 = 9.\nSo it is \\boxed{9}", "no idea, a e i", r"\boxed{12}"]
 

@@ -101,7 +101,7 @@ def read_ahead(
     return first, chain(first, records)
 
 
-ANSWER_PATTERN = "Regular expression; its first group is the answer."
+ANSWER_PATTERN = "Pattern; its first group is the answer."
 READ_AHEAD = 1024
 """Records from which on a file is not counted before it is worked through."""
 

@@ -60,7 +60,7 @@ def trace(
     capacity: Annotated[str, typer.Option(help="An edge is attention, value, gradient or alti.")] = "attention",
     graph: Annotated[str, typer.Option(help="On tokens, or layered: (token, layer).")] = "tokens",
     ends: Annotated[str, typer.Option(help="Walks over layers end: anywhere, question.")] = "anywhere",
-    at: Annotated[str | None, typer.Option(help="The flow ends at the answer's token or prediction.")] = None,
+    at: Annotated[str | None, typer.Option(help="Where the flow ends: token or prediction.")] = None,
     answer_pattern: Annotated[str | None, typer.Option(help=ANSWER_PATTERN)] = None,
     show: Annotated[int, typer.Option(min=0, help="Print so many traces in full.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
