@@ -26,7 +26,7 @@ from flowtracer.credit import BoostCredit, Credit, Signals, make_credit
 from flowtracer.credit.base import ranks
 from flowtracer.credit.correlation import CorrelationCredit, correlations_with
 from flowtracer.credit.flow import FlowCredit
-from flowtracer.credit.flow_contrast import FlowContrastCredit
+from flowtracer.credit.flow_contrast import FlowContrastCredit, contrast
 from flowtracer.credit.position import PositionCredit
 from flowtracer.model.load import load_model
 from flowtracer.report.terminal.meter import percent
@@ -44,29 +44,14 @@ CONFIRMED = "forks, middle"
 GATE = 1e6
 
 
-def by_vocabulary(signals: Signals, mass_BR: Tensor, rows: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
-    """Correlation with reward, over some responses of a group, of what each token's places hold together."""
-    vocabulary, index_GR = signals.group.token_ids_BR[rows].unique(return_inverse=True)
-    mass_GV = mass_BR.new_zeros(len(rows), len(vocabulary)).scatter_add_(1, index_GR, mass_BR[rows])
-    return correlations_with(signals.group.rewards_B[rows].float(), value(mass_GV))[index_GR]
-
-
-def contrast(signals: Signals) -> Tensor:
-    """Of flow, with its sign; 0 in responses that were not traced."""
-    mass_BR = signals.flow.throughput_BR.float() * signals.mask_BR
-    found_BR, groups_B = torch.zeros_like(mass_BR), signals.group.groups_B
-    for group in groups_B[signals.flow.traced_B].unique():
-        rows = ((groups_B == group) & signals.flow.traced_B).nonzero().squeeze(-1)
-        found_BR[rows] = by_vocabulary(signals, mass_BR, rows, lambda mass_GV: mass_GV)
-    return found_BR
-
-
 def presence(signals: Signals) -> Tensor:
     """Of being there at all, with its sign."""
     found_BR = torch.zeros(signals.mask_BR.shape)
     for group in signals.group.groups_B.unique():
         rows = (signals.group.groups_B == group).nonzero().squeeze(-1)
-        found_BR[rows] = by_vocabulary(signals, signals.mask_BR.float(), rows, lambda mass_GV: (mass_GV > 0).float())
+        vocabulary, index_GR = signals.group.token_ids_BR[rows].unique(return_inverse=True)
+        counts_GV = torch.zeros(len(rows), len(vocabulary)).scatter_add_(1, index_GR, signals.mask_BR[rows].float())
+        found_BR[rows] = correlations_with(signals.group.rewards_B[rows].float(), (counts_GV > 0).float())[index_GR]
     return found_BR
 
 

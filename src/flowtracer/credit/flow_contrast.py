@@ -31,13 +31,7 @@ class FlowContrastCredit(FlowBoost):
 
     def scores(self, signals: Signals) -> Float[Tensor, "B R"]:
         """Correlation of the flow through each token's places with reward, without its sign."""
-        mass_BR = signals.flow.throughput_BR.float() * signals.mask_BR
-        scores_BR = torch.zeros_like(mass_BR)
-        for rows in _traced_groups(signals):
-            vocabulary, index_GR = signals.group.token_ids_BR[rows].unique(return_inverse=True)
-            mass_GV = mass_BR.new_zeros(len(rows), len(vocabulary)).scatter_add_(1, index_GR, mass_BR[rows])
-            scores_BR[rows] = correlations_with(signals.group.rewards_B[rows].float(), mass_GV).abs()[index_GR]
-        return scores_BR
+        return contrast(signals).abs()
 
     def speaks(self, signals: Signals) -> Bool[Tensor, " B"]:
         """Traced responses, of groups whose traced responses have different rewards."""
@@ -46,6 +40,17 @@ class FlowContrastCredit(FlowBoost):
         for rows in _traced_groups(signals):
             found_B[rows] = bool((rewards_B[rows] != rewards_B[rows[0]]).any())
         return found_B
+
+
+def contrast(signals: Signals) -> Float[Tensor, "B R"]:
+    """Correlation of the flow through each token's places with reward, in its group; 0 where nothing was traced."""
+    mass_BR = signals.flow.throughput_BR.float() * signals.mask_BR
+    found_BR = torch.zeros_like(mass_BR)
+    for rows in _traced_groups(signals):
+        vocabulary, index_GR = signals.group.token_ids_BR[rows].unique(return_inverse=True)
+        mass_GV = mass_BR.new_zeros(len(rows), len(vocabulary)).scatter_add_(1, index_GR, mass_BR[rows])
+        found_BR[rows] = correlations_with(signals.group.rewards_B[rows].float(), mass_GV)[index_GR]
+    return found_BR
 
 
 def _traced_groups(signals: Signals) -> list[Tensor]:
