@@ -70,8 +70,15 @@ def test_a_folder_is_claimed_once_and_for_the_same_options(tmp_path):
     claim(folder, {"model": "nano", "shares": [0.1, 0.2]})
     with pytest.raises(InputError, match='got model "other" instead of "nano", seed 1 instead of none; choose another'):
         claim(folder, {"model": "other", "shares": [0.1, 0.2], "seed": 1})
-    with pytest.raises(InputError, match="got seed null instead of none, shares none instead of"):
+    with pytest.raises(InputError, match="got shares none instead of"):
         claim(folder, {"model": "nano", "seed": None})
+
+
+def test_what_an_older_version_could_not_be_asked_for_is_the_same_as_not_asked_for(tmp_path):
+    claim(tmp_path, {"credit": {"name": "flow"}})
+    claim(tmp_path, {"credit": {"name": "flow", "answer_pattern": None}, "seed": None})
+    with pytest.raises(InputError, match=r"got credit .*Result.* instead of"):
+        claim(tmp_path, {"credit": {"name": "flow", "answer_pattern": "Result: (.+)"}})
 
 
 @pytest.mark.parametrize("content", ['{"model": "na', "", "[1]", "\x00"])

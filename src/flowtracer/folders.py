@@ -117,17 +117,27 @@ def claim(folder: Path, options: Mapping[str, Any]) -> None:
     refuse_others(kept, wanted, repr(str(folder)), "choose another folder, or empty this one")
 
 
+def differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Each option that differs, with its wanted and its kept value.
+
+    An option without a value is one that was not given: what a newer version can be asked for, and was not, is the same
+    as what an older one did.
+    """
+    kept, wanted = _given(kept), _given(wanted)
+    return [
+        f"{name} {_shown(wanted, name)} instead of {_shown(kept, name)}"
+        for name in sorted({*kept, *wanted})
+        if _shown(kept, name) != _shown(wanted, name)
+    ]
+
+
 def refuse_others(kept: Mapping[str, Any], wanted: Mapping[str, Any], where: str, remedy: str) -> None:
     """Raise unless options are those that something was made with.
 
     Raises:
         InputError: Names each that differs with its old and new value.
     """
-    different = [
-        f"{name} {_shown(wanted, name)} instead of {_shown(kept, name)}"
-        for name in sorted({*kept, *wanted})
-        if _shown(kept, name) != _shown(wanted, name)
-    ]
+    different = differences(kept, wanted)
     if different:
         raise InputError(f"expected the options that {where} was made with, got {', '.join(different)}; {remedy}")
 
@@ -256,6 +266,13 @@ def _holder(folder: Path) -> str:
         return f"process {int((folder / _HOLDER).read_text(encoding='utf-8'))}"
     except (OSError, ValueError):  # it has only just begun
         return "another process"
+
+
+def _given(value: Any) -> Any:
+    """Without what is null, at any depth."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _given(of) for name, of in value.items() if of is not None}
 
 
 def _shown(options: Mapping[str, Any], name: str) -> str:

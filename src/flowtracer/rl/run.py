@@ -49,7 +49,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
 from flowtracer.credit import make_credit
 from flowtracer.errors import FlowTracerError, InputError
-from flowtracer.folders import LineFile, claim, lock, write_atomically
+from flowtracer.folders import LineFile, claim, differences, lock, write_atomically
 from flowtracer.model.load import load_model, model_digest
 from flowtracer.rl.checkpoints import newest_whole, set_aside, steps_of
 from flowtracer.rl.grpo_options import build_arguments, together
@@ -205,10 +205,8 @@ def _train(
     out, final = run.output_dir, run.output_dir / "final"
     mark, log = out / _FINISHED, LineFile(out / "log.jsonl")
     options = _flat(run.model_dump(mode="json", exclude={"output_dir"}))
-    if run.credit.answer_pattern is None:  # as folders of before there was a choice say it
-        del options["credit.answer_pattern"]
     done = mark.exists()
-    if done and json.loads(mark.read_text(encoding="utf-8")) == options:
+    if done and not differences(json.loads(mark.read_text(encoding="utf-8")), options):
         say(f"done before, nothing is left to do: {final}")
         return final
     model, tokenizer = load_model(run.model, dtype=run.dtype)
