@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 from packaging.version import Version
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 BASE: dict[str, Any] = {
     "vocab_size": 128,
@@ -77,10 +77,16 @@ REFUSED: dict[str, dict[str, Any]] = {
     "mamba": {"vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2},
     "mpt": {"vocab_size": 128, "d_model": 64, "n_layers": 2, "n_heads": 4},
 }
-# These two attend through the interface from transformers 5.24 on.
-(FAMILIES if Version(transformers.__version__) >= Version("5.24") else REFUSED).update(
-    {name: {**GPT, "rotary_dim": 8} for name in ("codegen", "gptj")}
-)
+NEWER = {"deepseek_v32"}
+"""Families that the oldest transformers which we support does not have."""
+for name in NEWER - set(CONFIG_MAPPING):
+    del FAMILIES[name]
+SINCE = {"nemotron": "5.13", "codegen": "5.24", "gptj": "5.24"}
+"""The transformers from which these attend through its interface; before, they are refused."""
+FAMILIES |= {name: {**GPT, "rotary_dim": 8} for name in ("codegen", "gptj")}
+for name, since in SINCE.items():
+    if Version(transformers.__version__) < Version(since):
+        REFUSED[name] = FAMILIES.pop(name)
 
 
 def build(family: str, options: dict[str, Any], backend: str) -> Any:
