@@ -15,6 +15,7 @@ from tokenizer import ASSISTANT, USER
 from flowtracer.tasks import Countdown, Forks, Planted, Problem, Task
 from flowtracer.tasks.base import split_of
 from flowtracer.tasks.countdown_search import Attempt, Flaws, draw_attempt, search
+from flowtracer.tasks.forks import PLACES
 
 # What reinforcement is to mend: a teacher that loses patience, takes a near miss for a hit and uses numbers twice. Its
 # patience is short enough that greedy decoding gives up too, after the fourth dead end; the other two show in samples.
@@ -48,11 +49,8 @@ PLANTED = {
     "medium": Planted(chains=2, length=4),
     "hard": Planted(chains=3, length=4),
 }
-FORKS = {
-    "early": Forks(place="early"),
-    "middle": Forks(place="middle"),
-    "late": Forks(place="late"),
-    "scattered": Forks(place="scattered"),
+FORKS = {place: Forks(place=place) for place in PLACES} | {
+    f"{place}, hard": Forks(place=place, ways=3, steps=6, asides=3) for place in PLACES
 }
 TASKS: dict[str, Mapping[str, Task]] = {"countdown": COUNTDOWN, "planted": PLANTED, "forks": FORKS}
 # Shares of the examples, for each of the packaged models.
@@ -65,7 +63,7 @@ MIXTURES["nano"] = {
     ("planted", "medium"): 0.2,
     ("planted", "hard"): 0.15,
 }
-MIXTURES["forks"] = {("forks", place): 0.25 for place in FORKS}
+MIXTURES["forks"] = {("forks", difficulty): 0.09 if "hard" in difficulty else 0.16 for difficulty in FORKS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +77,7 @@ class Example:
 def examples(tokenizer: Any, n: int, *, seed: str, teacher: Teacher, mixture: str = "nano") -> Iterator[Example]:
     """`n` examples of a mixture, drawn from `seed`."""
     rng = Random(seed)
-    pairs = [_draw(rng, teacher, MIXTURES[mixture]) for _ in range(n)]
+    pairs = [draw(rng, teacher, MIXTURES[mixture]) for _ in range(n)]
     # What the chat template makes of one message, at a fraction of its time.
     prompts = [f"{USER}{problem.prompt[0]['content']}{ASSISTANT}" for problem, _ in pairs]
     responses = [response + tokenizer.eos_token for _, response in pairs]
@@ -88,7 +86,7 @@ def examples(tokenizer: Any, n: int, *, seed: str, teacher: Teacher, mixture: st
         yield Example(prompt=prompt, response=response)
 
 
-def _draw(rng: Random, teacher: Teacher, mixture: Mapping[tuple[str, str], float]) -> tuple[Problem, str]:
+def draw(rng: Random, teacher: Teacher, mixture: Mapping[tuple[str, str], float]) -> tuple[Problem, str]:
     """A problem of the train split and its teacher's response."""
     ((task, difficulty),) = rng.choices(list(mixture), weights=list(mixture.values()))
     while True:

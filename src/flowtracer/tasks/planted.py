@@ -62,17 +62,11 @@ class Planted:
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judge a whole response: its final answer is looked up first."""
-        answer = final_answer(response)
-        if isinstance(answer, Reason):
-            return Verdict(reason=answer)
-        if not (answer.isascii() and answer.isdigit()):
-            return Verdict(reason=Reason.NOT_A_NUMBER)
-        return Verdict(reason=Reason.CORRECT if answer == problem.gold else Reason.WRONG_VALUE)
+        return verify_value(problem, response)
 
     def wrong_answers(self, problem: Problem) -> list[str]:
         """Near misses that `verify` must refuse, for `validate`."""
-        value = int(problem.gold)
-        return [str(value + 1), str((value + 5) % 10), f"{value} {value}", f"-{value + 1}", f"{value}.5"]
+        return near_misses(int(problem.gold))
 
     def work(self, problem: Problem, *, seed: int = 0) -> Worked:
         """All chains, interleaved at random, then the answer."""
@@ -124,6 +118,21 @@ class Link(TypedDict):
     source: str  # the variable that it derives from; empty for the first of a chain
     change: int  # what is added to the source; for the first of a chain, its value
     value: int
+
+
+def verify_value(problem: Problem, response: str) -> Verdict:
+    """Judge a response whose answer is a number without a sign."""
+    answer = final_answer(response)
+    if isinstance(answer, Reason):
+        return Verdict(reason=answer)
+    if not (answer.isascii() and answer.isdigit()):
+        return Verdict(reason=Reason.NOT_A_NUMBER)
+    return Verdict(reason=Reason.CORRECT if answer == problem.gold else Reason.WRONG_VALUE)
+
+
+def near_misses(value: int) -> list[str]:
+    """Answers that `verify_value` must refuse where `value` is right."""
+    return [str(value + 1), str((value + 5) % 10), f"{value} {value}", f"-{value + 1}", f"{value}.5"]
 
 
 def draw_chain(rng: Random, names: list[str]) -> list[Link]:
