@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from flowtracer.cli.console import console, progress
+from flowtracer.cli.options import ANSWER_PATTERN
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.folders import lock
 
@@ -38,6 +39,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems of each.")] = None,
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
     instruction: Annotated[str | None, typer.Option(help="Follows each question; the benchmark's own.")] = None,
+    answer_pattern: Annotated[str | None, typer.Option(help=ANSWER_PATTERN)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Responses at a time.")] = 32,
     workers: Annotated[int, typer.Option(min=1, help="Processes that grade.")] = min(4, os.cpu_count() or 1),
     time_limit: Annotated[float, typer.Option(help="Seconds to grade one response.")] = 10.0,
@@ -55,7 +57,7 @@ def evaluate(
     from flowtracer.model.load import load_model, model_digest
 
     if responses is not None:
-        _grade_file(responses, benchmarks or [], out, limit, workers, time_limit)
+        _grade_file(responses, benchmarks or [], out, limit, answer_pattern, workers, time_limit)
         return
     if model is None or not benchmarks:
         raise InputError("expected benchmarks and --model, or --responses with a file to grade; see --help")
@@ -65,13 +67,14 @@ def evaluate(
     sampling = Sampling(temperature=heat, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
     with console.status("loading problems"):
         suites = [load_suite(name, limit=limit, instruction=instruction) for name in benchmarks]
-    _check(suites)
+    _check(suites, answer_pattern)
     options = {"model": model, "dtype": dtype, "instruction": instruction, "temperature": heat, "top_p": top_p}
     options |= {"max_new_tokens": max_new_tokens, "seed": seed, "time_limit": time_limit}
     with lock(out):
         with console.status(f"loading {model}"):
             loaded = load_model(model, device=device, dtype=dtype)
-        folder = EvaluationFolder(out, options, model=model_digest(model, loaded[0]))
+        digest = model_digest(model, loaded[0])
+        folder = EvaluationFolder(out, options, model=digest, answer_pattern=answer_pattern)
         responder = by_model(*loaded, sampling, batch_size=batch_size)
         asked = [(suite, responder, draws_of(suite, samples)) for suite in suites]
         with GradingPool(workers=workers, limit=time_limit) as pool:
@@ -80,7 +83,13 @@ def evaluate(
 
 
 def _grade_file(
-    file: Path, names: Sequence[str], out: Path, limit: int | None, workers: int, time_limit: float
+    file: Path,
+    names: Sequence[str],
+    out: Path,
+    limit: int | None,
+    answer_pattern: str | None,
+    workers: int,
+    time_limit: float,
 ) -> None:
     from flowtracer.evaluation import BENCHMARKS
     from flowtracer.evaluation.folder import EvaluationFolder
@@ -91,17 +100,23 @@ def _grade_file(
         raise InputError(f"expected one benchmark out of {', '.join(BENCHMARKS)} beside --responses, got {names}")
     name, rule = (names[0], BENCHMARKS[names[0]].rule) if names else (file.name.split(".")[0], None)
     given = load_responses(file, name=name, rule=rule, limit=limit)
-    _check([given.suite])
+    _check([given.suite], answer_pattern)
     with lock(out), GradingPool(workers=workers, limit=time_limit) as pool:
-        folder = EvaluationFolder(out, {"responses": str(file), "rule": rule, "time_limit": time_limit})
+        options = {"responses": str(file), "rule": rule, "time_limit": time_limit}
+        folder = EvaluationFolder(out, options, answer_pattern=answer_pattern)
         _run(folder, [(given.suite, as_given, given.draws)], pool)
         _report(folder, [(given.suite, given.draws, given.labels)])
 
 
-def _check(suites: Iterable[Suite]) -> None:
+def _check(suites: Sequence[Suite], answer_pattern: str | None) -> None:
     """Everything that a long run would stumble over later."""
+    from flowtracer.evaluation.folder import refuse_pattern
     from flowtracer.evaluation.grading import BY_MATH_VERIFY
+    from flowtracer.text.answer import check_pattern
 
+    check_pattern(answer_pattern)
+    for suite in suites:
+        refuse_pattern(suite, answer_pattern)
     names = [suite.name for suite in suites]
     if len(set(names)) < len(names):
         raise InputError(f"expected each benchmark once, got {', '.join(names)}; evaluate them in folders of their own")

@@ -33,6 +33,7 @@ from flowtracer.folders import LineFile, claim, digest, lock, write_atomically
 from flowtracer.model.generate import Sampling
 from flowtracer.model.load import model_name
 from flowtracer.tasks import LabelledTask, Task
+from flowtracer.text.answer import check_pattern
 
 UNMIXED = ("random", "shuffled")
 """Controls that no mix would use."""
@@ -63,6 +64,8 @@ class MeterOptions:
     """Minibatches of plain GRPO that Adam's second moments are made of."""
     split: str = "train"
     seed: int = 0
+    answer_pattern: str | None = None
+    """How responses of a task of one's own state their answer, as a regular expression whose first group it is."""
 
     def __post_init__(self) -> None:
         if self.group < 2 or self.batch % self.group:
@@ -74,6 +77,7 @@ class MeterOptions:
             )
         if self.moment_steps < 1:
             raise InputError(f"expected moment_steps of at least 1, got {self.moment_steps}")
+        check_pattern(self.answer_pattern)
         if self.loss_type not in LOSS_TYPES:
             raise InputError(f"expected loss_type among {', '.join(LOSS_TYPES)}, got {self.loss_type!r}")
 
@@ -118,7 +122,8 @@ def meter(
     names = [*strategies, *(ORACLES if isinstance(task, LabelledTask) else ())]
     with _folder(out) as folder:
         made_with = {"model": model_name(model), "weights": _fingerprint(model), "task": _task_text(task)}
-        claim(folder, made_with | asdict(options))
+        # Folders of before there was a choice of pattern say nothing of it.
+        claim(folder, made_with | {name: value for name, value in asdict(options).items() if value is not None})
         run = _Run(model, tokenizer, task, policy, options, folder, on_progress)
         groups = run.draw()
         true, rest = groups[: -options.minibatches * run.per_step], groups[-options.minibatches * run.per_step :]
@@ -207,6 +212,7 @@ class _Run:
             strategies,
             temperature=options.temperature,
             rows_per_forward=policy.rows_per_forward,
+            answer_pattern=options.answer_pattern,
         )
         measured = []
         for number in range(options.minibatches):
