@@ -147,7 +147,7 @@ def test_a_silent_instrument_says_so_and_shows_no_table(measured):
     assert "too noisy to say anything" in " ".join(text.plain for text in meter_summary(silent))
     assert list(meter_tables(silent)) == []
     assert "Worth over plain GRPO" not in meter_page(silent)
-    assert next(meter_tables(spoken(result))).title.plain.startswith("worth")
+    assert next(meter_tables(spoken(result))).title.startswith("worth")
 
 
 def test_hostile_text_stays_text(measured):

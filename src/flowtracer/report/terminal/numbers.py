@@ -24,7 +24,7 @@ class NumberTable:
     """Rows of names, then numbers, for `rich.print`; an interval in a cell is `mean [low, high]`."""
 
     def __init__(self, title: str, names: Sequence[str], numbers: Sequence[str]) -> None:
-        self._title = title
+        self.title = title
         self._headers = [*names, *numbers]
         self._names = len(names)
         self._rows: list[Sequence[str]] = []
@@ -35,12 +35,16 @@ class NumberTable:
             raise ValueError(f"expected {len(self._headers)} cells, one a column, got {len(cells)}")
         self._rows.append(cells)
 
+    def whole(self) -> Table:
+        """All columns in one table, however wide."""
+        return self._table(range(self._names, len(self._headers)), self._rows, {})
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         """Lay the columns out in the width that there is."""
         room = options.max_width - _EDGES
         beside = [self._width(column, self._rows, of_header=True) for column in range(len(self._headers))]
-        if _total(beside) <= room:
-            yield self._table(range(self._names, len(self._headers)), self._rows, {})
+        if _total(beside) <= room or not self._rows or self._names == len(self._headers):
+            yield self.whole()
             return
         rows = [[cell.replace(" [", "\n[") for cell in row] for row in self._rows]
         widths = {column: self._width(column, rows) for column in range(self._names, len(self._headers))}
@@ -51,7 +55,7 @@ class NumberTable:
     def _table(
         self, numbers: Sequence[int], rows: Sequence[Sequence[str]], widths: dict[int, int], *, titled: bool = True
     ) -> Table:
-        table = Table(title=Text(self._title) if titled else None, title_justify="left", pad_edge=False)
+        table = Table(title=Text(self.title) if titled and self.title else None, title_justify="left", pad_edge=False)
         for column in range(self._names):
             table.add_column(Text(self._headers[column]), overflow="fold")
         for column in numbers:
