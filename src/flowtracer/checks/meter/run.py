@@ -125,25 +125,7 @@ def meter(
         # Folders of before there was a choice of pattern say nothing of it.
         claim(folder, made_with | {name: value for name, value in asdict(options).items() if value is not None})
         run = _Run(model, tokenizer, task, policy, options, folder, on_progress)
-        groups = run.draw()
-        true, rest = groups[: -options.minibatches * run.per_step], groups[-options.minibatches * run.per_step :]
-        direction = run.direction(true)
-        measured = run.measure(direction, rest, strategies)
-        with run.clock("statistics"):
-            result = MeterResult(
-                model=made_with["model"],
-                task=made_with["task"],
-                minibatches=options.minibatches,
-                batch=options.batch,
-                loss_type=options.loss_type,
-                parameters=options.parameters,
-                truth=true_gradient(true, direction, measured, names),
-                worths=worths(measured, names, seed=options.seed),
-                mix=best_mix(measured, names, mixed, seed=options.seed),
-                tokens=token_truths(measured, names, group=options.group, seed=options.seed),
-                examples=examples(tokenizer, rest[: run.per_step], measured[0], names),
-                seconds=run.clock.seconds,
-            )
+        result = run.result(made_with, strategies, names, mixed)
         write_atomically(folder / "meter.json", json.dumps(result.to_dict(), indent=1) + "\n")
     return result
 
@@ -170,6 +152,31 @@ class _Run:
         self._on_progress = on_progress
         self.per_step = options.batch // options.group
         self.clock = _Clock()
+
+    def result(
+        self, made_with: Mapping[str, str], strategies: Mapping[str, Credit], names: Sequence[str], mixed: Sequence[str]
+    ) -> MeterResult:
+        """All stages, one after the other."""
+        options = self._options
+        groups, spared = self.draw(), options.minibatches * self.per_step
+        true, rest = groups[:-spared], groups[-spared:]
+        direction = self.direction(true)
+        measured = self.measure(direction, rest, strategies)
+        with self.clock("statistics"):
+            return MeterResult(
+                model=made_with["model"],
+                task=made_with["task"],
+                minibatches=options.minibatches,
+                batch=options.batch,
+                loss_type=options.loss_type,
+                parameters=options.parameters,
+                truth=true_gradient(true, direction, measured, names),
+                worths=worths(measured, names, seed=options.seed),
+                mix=best_mix(measured, names, mixed, seed=options.seed),
+                tokens=token_truths(measured, names, group=options.group, seed=options.seed),
+                examples=examples(self._tokenizer, rest[: self.per_step], measured[0], names),
+                seconds=self.clock.seconds,
+            )
 
     def draw(self) -> list[Group]:
         """Rollouts: those for the true gradient, then those of the minibatches."""
