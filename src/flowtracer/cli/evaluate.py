@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from flowtracer.cli.console import console, progress
+from flowtracer.cli.console import AsJson, console, print_json, progress, say_written
 from flowtracer.cli.options import ANSWER_PATTERN
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.folders import lock
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flowtracer.evaluation.folder import Draw, EvaluationFolder, Responder
     from flowtracer.evaluation.loading import Suite
     from flowtracer.evaluation.pool import GradingPool
+    from flowtracer.evaluation.summary import BenchmarkResult
 
 USUAL = (0.6, 0.95)
 """Temperature and top_p of several samples, as DeepSeek-R1 and Qwen3 are evaluated."""
@@ -45,6 +47,7 @@ def evaluate(
     time_limit: Annotated[float, typer.Option(help="Seconds to grade one response.")] = 10.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a model on benchmarks: avg@k and pass@k with intervals.
 
@@ -57,7 +60,8 @@ def evaluate(
     from flowtracer.model.load import load_model, model_digest
 
     if responses is not None:
-        _grade_file(responses, benchmarks or [], out, limit, answer_pattern, workers, time_limit)
+        results = _grade_file(responses, benchmarks or [], out, limit, answer_pattern, workers, time_limit)
+        _report(out, results, as_json=as_json)
         return
     if model is None or not benchmarks:
         raise InputError("expected benchmarks and --model, or --responses with a file to grade; see --help")
@@ -79,7 +83,8 @@ def evaluate(
         asked = [(suite, responder, draws_of(suite, samples)) for suite in suites]
         with GradingPool(workers=workers, limit=time_limit) as pool:
             _run(folder, asked, pool)
-        _report(folder, [(suite, draws, {}) for suite, _, draws in asked])
+        results = _results(folder, [(suite, draws, {}) for suite, _, draws in asked])
+    _report(out, results, as_json=as_json)
 
 
 def _grade_file(
@@ -90,7 +95,7 @@ def _grade_file(
     answer_pattern: str | None,
     workers: int,
     time_limit: float,
-) -> None:
+) -> list[BenchmarkResult]:
     from flowtracer.evaluation import BENCHMARKS
     from flowtracer.evaluation.folder import EvaluationFolder
     from flowtracer.evaluation.pool import GradingPool
@@ -105,7 +110,7 @@ def _grade_file(
         options = {"responses": str(file), "rule": rule, "time_limit": time_limit}
         folder = EvaluationFolder(out, options, answer_pattern=answer_pattern)
         _run(folder, [(given.suite, as_given, given.draws)], pool)
-        _report(folder, [(given.suite, given.draws, given.labels)])
+        return _results(folder, [(given.suite, given.draws, given.labels)])
 
 
 def _check(suites: Sequence[Suite], answer_pattern: str | None) -> None:
@@ -138,13 +143,20 @@ def _run(folder: EvaluationFolder, asked: Sequence[tuple[Suite, Responder, Seque
                 bar.advance(bar.task_ids[0], done)
 
 
-def _report(
+def _results(
     folder: EvaluationFolder, asked: Sequence[tuple[Suite, Sequence[Draw], Mapping[tuple[str, int], bool]]]
-) -> None:
-    from flowtracer.report.terminal.evaluation import benchmark_tables
-
+) -> list[BenchmarkResult]:
     results = [folder.result(suite, draws, labels) for suite, draws, labels in asked]
     folder.write_summary(results)
-    for table in benchmark_tables(results):
-        console.print(table)
-    console.print(Text(f"written to {folder.path}", style="dim"), soft_wrap=True)
+    return results
+
+
+def _report(out: Path, results: Sequence[BenchmarkResult], *, as_json: bool) -> None:
+    from flowtracer.report.terminal.evaluation import benchmark_tables
+
+    if as_json:
+        print_json([asdict(result) for result in results])
+    else:
+        for table in benchmark_tables(results):
+            console.print(table)
+    say_written(out)

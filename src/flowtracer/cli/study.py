@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from flowtracer.cli.console import console, say_written, warn
+from flowtracer.cli.console import AsJson, console, print_json, say_written, warn
 from flowtracer.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def study(
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; as many as there are cores.")] = None,
     work: Annotated[Path, typer.Option(help="Where runs keep what they write.")] = Path("runs/studies"),
     results: Annotated[Path, typer.Option(help="Where STUDY.json stands.")] = Path("experiments/results"),
+    as_json: AsJson = False,
 ) -> None:
     """Compare strategies of credit under one recipe and several seeds, or runs of your own trainer.
 
@@ -40,10 +41,10 @@ def study(
         raise InputError('expected TOML files to run, --report NAME, or --runs "LABEL=FOLDERS", got none of them')
     failed = [failure for file in files or () for failure in _run(file, jobs or os.cpu_count() or 1, work, results)]
     for made in report or ():
-        _report(made, results)
+        _report(made, results, as_json=as_json)
     if runs:
         _gather(runs, metric, name, baseline, results)
-        _report(name, results)
+        _report(name, results, as_json=as_json)
     for job, error in failed:
         text = f"{job.label} seed {job.seed} failed: {error}; see {job.folder}.out"
         console.print(Text(text, style="red"), soft_wrap=True)
@@ -83,7 +84,7 @@ def _gather(given: Sequence[str], metric: str, name: str, baseline: str | None, 
     say_written(file)
 
 
-def _report(name: str, results: Path) -> None:
+def _report(name: str, results: Path, *, as_json: bool) -> None:
     from flowtracer.study.differences import compare_runs
     from flowtracer.study.figures import write_comparison
     from flowtracer.study.results import load_results
@@ -92,7 +93,10 @@ def _report(name: str, results: Path) -> None:
     comparison = compare_runs(load_results(results / f"{name}.json"))
     for note in comparison.notes:
         warn(note)
-    for part in terminal_tables(comparison):
-        console.print(Text(part) if isinstance(part, str) else part)
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        for part in terminal_tables(comparison):
+            console.print(Text(part) if isinstance(part, str) else part)
     for file in write_comparison(comparison, results):
         say_written(file)

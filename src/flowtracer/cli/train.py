@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from flowtracer.cli.console import console, progress
+from flowtracer.cli.console import AsJson, console, print_json, progress
 
 TRAINING_COLUMNS = {
     "reward": "reward",
@@ -23,11 +23,12 @@ TRAINING_COLUMNS = {
 
 def train(
     run_file: Annotated[Path, typer.Argument(help="TOML run file: model, task, credit, TRL's options.")],
+    as_json: AsJson = False,
 ) -> None:
     """Train with GRPO and per-token credit, as a run file says.
 
     A run that was interrupted goes on from its last checkpoint, and one that is done says so. Every logged step is a
-    line of log.jsonl.
+    line of log.jsonl; with --json, it is printed as well.
     """
     from flowtracer.rl.run import LogLine, read_run_file
     from flowtracer.rl.run import train as run_training
@@ -37,6 +38,9 @@ def train(
 
         def on_log(line: LogLine) -> None:
             bar.update(bar.task_ids[0], total=line["max_steps"], completed=line["step"])
+            if as_json:
+                print_json(line)
+                return
             columns = [f"{label} {line[name]:.3f}" for name, label in TRAINING_COLUMNS.items() if name in line]
             if columns:
                 bar.console.print(f"step {line['step']:>4}  " + "  ".join(columns), highlight=False, soft_wrap=True)

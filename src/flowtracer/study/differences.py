@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,12 @@ class StudyComparison:
     def base(self) -> ComparedRun:
         """The run that others are held against."""
         return next(run for run in self.runs if run.label == self.baseline)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in it, ready for JSON."""
+        runs = [{**asdict(run), "values_SN": run.values_SN.tolist()} for run in self.runs]
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return named | {"evaluated_N": self.evaluated_N.tolist(), "runs": runs}
 
 
 def compare_runs(document: Document) -> StudyComparison:

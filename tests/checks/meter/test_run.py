@@ -205,6 +205,8 @@ def test_the_command_writes_json_page_and_figure(tmp_path):
     assert found["verdict"] in " ".join(done.output.split())
     assert {file.name for file in tmp_path.glob("meter.*")} == {"meter.json", "meter.html", "meter.svg", "meter.png"}
     assert max(len(line) for line in done.output.splitlines() if str(tmp_path) not in line) <= 80
+    piped = CliRunner().invoke(app, [*arguments, str(tmp_path), *small, "--credit", "flow,position", "--json"])
+    assert [worth["name"] for worth in json.loads(piped.stdout)["worths"]] == [w["name"] for w in found["worths"]]
 
 
 def test_mistakes_of_a_user_are_named(tmp_path, monkeypatch):
