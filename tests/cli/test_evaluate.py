@@ -51,6 +51,7 @@ def test_responses_made_elsewhere_are_graded_and_compared_with_their_labels(tmp_
     done = invoke("gsm8k", "--responses", file, "--out", out, "--workers", 1)
     assert done.exit_code == 0, done.output
     assert "skipped 6: no_gold" in done.output
+    assert "gsm8k=PATH.jsonl" in done.output, "what it could not be joined to, without a network"
     (row,) = json.loads((out / "summary.json").read_text())
     assert (row["problems"], row["samples"], row["average"]["mean"]) == (1, 5, 0.6)
     assert row["agreement"] == {"labelled": 5, "same": 3, "only_here": 1, "only_label": 1}

@@ -98,13 +98,21 @@ def _grade_file(
 ) -> list[BenchmarkResult]:
     from flowtracer.evaluation import BENCHMARKS
     from flowtracer.evaluation.folder import EvaluationFolder
+    from flowtracer.evaluation.joining import joined_to
+    from flowtracer.evaluation.loading import is_path
     from flowtracer.evaluation.pool import GradingPool
     from flowtracer.evaluation.responses import as_given, load_responses
 
-    if len(names) > 1 or any(name not in BENCHMARKS for name in names):
-        raise InputError(f"expected one benchmark out of {', '.join(BENCHMARKS)} beside --responses, got {names}")
-    name, rule = (names[0], BENCHMARKS[names[0]].rule) if names else (file.name.split(".")[0], None)
-    given = load_responses(file, name=name, rule=rule, limit=limit)
+    asked = names[0] if names else ""
+    name = asked.partition("=")[0]
+    if len(names) > 1 or (asked and name not in BENCHMARKS and not is_path(asked)):
+        raise InputError(
+            f"expected one benchmark out of {', '.join(BENCHMARKS)}, NAME=FILE or a file of problems beside "
+            f"--responses, got {', '.join(names)}"
+        )
+    rule = BENCHMARKS[name].rule if name in BENCHMARKS else None
+    title = name if rule is not None else Path(asked or file).name.split(".")[0]
+    given = load_responses(file, name=title, rule=rule, limit=limit, join=joined_to(asked) if asked else None)
     _check([given.suite], answer_pattern)
     with lock(out), GradingPool(workers=workers, limit=time_limit) as pool:
         options = {"responses": str(file), "rule": rule, "time_limit": time_limit}
