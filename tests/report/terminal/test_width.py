@@ -17,6 +17,7 @@ from flowtracer.checks.planted import Faithfulness, Separation
 from flowtracer.checks.planted.judge import Key
 from flowtracer.cli.console import pairs
 from flowtracer.cli.trace import summary_table
+from flowtracer.cli.train import training_line
 from flowtracer.evaluation.summary import Agreement, BenchmarkResult
 from flowtracer.intervals import Interval
 from flowtracer.report.explain import explain
@@ -128,6 +129,11 @@ def summary():
     )  # fmt: skip
 
 
+def train():
+    shares = dict.fromkeys(("credit/traced", "credit/boosted_share", "credit/flow_in_boosted"), 1.0)
+    yield training_line({"step": 9999, "reward": -0.12345, **shares, "step_time": 123.4, "credit/seconds": 1.2})
+
+
 def doctor():
     yield pairs("machine", {"longest, matrix recomputed": f"about {10**7:,} tokens in 123.4 GiB " * 4})
 
@@ -144,7 +150,7 @@ def comparison():
     yield render_group(compare_group([right, wrong, right]))
 
 
-TABLES = (evaluation, masking, meter, faithfulness, study, summary, doctor, trace, comparison)
+TABLES = (evaluation, masking, meter, faithfulness, study, summary, train, doctor, trace, comparison)
 
 
 @pytest.mark.parametrize("tables", TABLES, ids=lambda tables: tables.__name__)
