@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 from transformers import TrainerState
+from typer.testing import CliRunner
 
+from flowtracer.cli import app
 from flowtracer.errors import InputError
 from flowtracer.study.differences import compare_runs
 from flowtracer.study.logs import gather, refuse_study
@@ -190,6 +192,22 @@ def test_a_studys_results_are_not_written_over(tmp_path):
     save_results(file, document)
     refuse_study(file)
     assert load_results(file) == json.loads(json.dumps(document))
+
+
+def test_the_command_writes_table_picture_and_results(tmp_path):
+    write_runs(tmp_path / "a", A)
+    write_runs(tmp_path / "b", B)
+    given = ["study", "--results", str(tmp_path / "out")]
+    runs = [f"a={tmp_path}/a/seed-0", f"b={tmp_path}/b/*", f"a={tmp_path}/a/seed-1"]
+    done = CliRunner().invoke(app, [*given, *(word for run in runs for word in ("--runs", run)), "--name", "mine"])
+    assert done.exit_code == 0, done.output
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"mine.{e}" for e in ("json", "md", "svg", "png")}
+    assert "reward at 3 steps, 10 to 30, 2 seeds" in done.output
+    again = CliRunner().invoke(app, [*given, "--report", "mine", "--json"])
+    (line,) = again.stdout.splitlines()
+    assert json.loads(line)["runs"][1]["final_difference"]["mean"] == pytest.approx(0.3)
+    for wrong, message in (("a", "LABEL=FOLDERS"), ("=a", "LABEL=FOLDERS"), ("a/b=c", "LABEL=FOLDERS")):
+        assert message in str(CliRunner().invoke(app, [*given, "--runs", wrong]).exception)
 
 
 def test_the_mean_of_one_is_a_number_without_bounds():
