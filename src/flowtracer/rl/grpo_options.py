@@ -29,7 +29,7 @@ _AT_LEAST = {
 
 SETTLED = frozenset(
     {
-        *(*_AT_LEAST, "max_steps", "num_train_epochs", "gradient_checkpointing"),
+        *(*_AT_LEAST, "max_steps", "num_train_epochs", "warmup_steps", "gradient_checkpointing"),
         *("save_strategy", "save_steps", "save_total_limit"),
         *("logging_strategy", "logging_steps", "logging_first_step", "log_completions"),
         *("report_to", "run_name", "disable_tqdm"),
