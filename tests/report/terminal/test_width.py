@@ -83,7 +83,11 @@ def masking():
         for end in ("top", "bottom")
         for share in shares
     ]
-    curves = [LogProbCurve(by=LONG, kind="deletion", shares=shares, heights=[-12.34] * 4, area=WIDE)]
+    ends = {"deletion": (0.0, *shares), "insertion": (*shares, 1.0)}
+    curves = [
+        LogProbCurve(by=LONG, kind=kind, shares=points, heights=[-12.34] * 5, area=WIDE)
+        for kind, points in ends.items()
+    ]
     summary = MaskingSummary(rollouts=1319, graded=1300, right_before=0.5, rows=rows, top_over_bottom={}, curves=curves)
     yield from masking_tables(summary)
 

@@ -26,10 +26,14 @@ def masking_tables(summary: MaskingSummary) -> Iterator[NumberTable]:
             "" if row.by == row.end else _percent(row.changed_over_random),
         )
     yield table
-    shares = summary.curves[0].shares if summary.curves else ()
+    shares = sorted({share for curve in summary.curves for share in curve.shares})
     areas = NumberTable("mean change of log p", ("curve", "by"), ("area over shares", *(f"at {s:.0%}" for s in shares)))
     for curve in summary.curves:
-        areas.add_row(curve.kind, curve.by, _number(curve.area), *(f"{height:+.2f}" for height in curve.heights))
+        heights = dict(
+            zip(curve.shares, curve.heights, strict=True)
+        )  # a curve has its own end beside the others' shares
+        points = (f"{heights[share]:+.2f}" if share in heights else "" for share in shares)
+        areas.add_row(curve.kind, curve.by, _number(curve.area), *points)
     yield areas
 
 
