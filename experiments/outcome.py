@@ -12,12 +12,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from flowtracer.report.terminal.numbers import NumberTable
 from flowtracer.study.machine import stamp
 
 RESULTS = Path(__file__).with_name("results")
 
 
-def write_outcome(name: str, document: Mapping[str, Any], tables: Iterable[Table], *, heading: str) -> str:
+def write_outcome(
+    name: str, document: Mapping[str, Any], tables: Iterable[Table | NumberTable], *, heading: str
+) -> str:
     """Write both files; the text of the second."""
     RESULTS.mkdir(exist_ok=True)
     stamped = {"machine": stamp(), **document}
@@ -27,10 +30,11 @@ def write_outcome(name: str, document: Mapping[str, Any], tables: Iterable[Table
     return text
 
 
-def markdown(tables: Iterable[Table]) -> str:
+def markdown(tables: Iterable[Table | NumberTable]) -> str:
     """Tables that a command prints at the terminal."""
     text = io.StringIO()
-    for table in tables:
+    for made in tables:
+        table = made.whole() if isinstance(made, NumberTable) else made
         table.box = box.MARKDOWN
         title, table.title = table.title, None
         text.write(f"{title}\n")

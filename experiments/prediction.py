@@ -26,8 +26,9 @@ from flowtracer.checks.ranks import correlation_of, ranks
 from flowtracer.intervals import Interval
 from flowtracer.report.figures.style import GREY, INK, WIDTH, save_figure, styled
 from flowtracer.report.terminal.meter import number, percent
-from flowtracer.study.differences import compare_runs, student_interval
+from flowtracer.study.differences import compare_runs
 from flowtracer.study.results import load_results
+from flowtracer.study.statistics import student_interval
 from outcome import RESULTS, write_outcome
 
 MEASURED_AS = {"flow_bottom": "flow:keep=bottom", "flow_late": "flow:layers=[4,5]"}
@@ -77,13 +78,13 @@ def read_points(study: Path, worth: Path) -> list[Point]:
     """Every strategy but plain GRPO, the most worth first, over the seeds that all runs have done."""
     comparison = compare_runs(load_results(study))
     worths = {row["name"]: row["plain"] for row in json.loads(worth.read_text())["steps"]["0"]["worths"]}
-    base_SN = next(run.accuracies_SN for run in comparison.runs if run.label == comparison.baseline)
+    base_SN = next(run.values_SN for run in comparison.runs if run.label == comparison.baseline)
     points = [
         Point(
             label=run.label,
             worth=Interval(**worths[MEASURED_AS.get(run.label, run.label)]),
-            speed_S=(run.accuracies_SN - base_SN)[:, 1:].mean(1),
-            last_S=(run.accuracies_SN - base_SN)[:, -1],
+            speed_S=(run.values_SN - base_SN)[:, 1:].mean(1),
+            last_S=(run.values_SN - base_SN)[:, -1],
         )
         for run in comparison.runs
         if run.label != comparison.baseline

@@ -98,40 +98,25 @@ class Command:
     """Files that are not compared, as patterns of their paths: scratch, and files whose every byte holds a time."""
 
 
+def _on_rollouts(name: str, *more: str) -> Callable[[Path, Path], list[str]]:
+    """A command over stored rollouts."""
+    return lambda inputs, out: [*(name, str(inputs / "rollouts.jsonl"), "--model", "nano", "--out", str(out), *more)]
+
+
+def _on_task(*command: str) -> Callable[[Path, Path], list[str]]:
+    """A command that samples by itself."""
+    return lambda _, out: [*command, "--model", "nano", "--out", str(out)]
+
+
 COMMANDS = {
-    "trace": Command(
-        kills=20,
-        arguments=lambda inputs, out: [
-            "trace",
-            str(inputs / "rollouts.jsonl"),
-            "--model",
-            "nano",
-            "--out",
-            str(out),
-            "--show",
-            "0",
-        ],
-    ),
+    "trace": Command(kills=20, arguments=_on_rollouts("trace", "--show", "0")),
     "eval": Command(
         kills=20,
-        arguments=lambda _, out: [
-            *("eval", TASK, "--model", "nano", "--out", str(out), "--limit", "80", "--batch-size", "8"),
-            *("--max-new-tokens", "64", "--workers", "1"),
-        ],
+        arguments=_on_task(
+            *("eval", TASK, "--limit", "80", "--batch-size", "8", "--max-new-tokens", "64", "--workers", "1")
+        ),
     ),
-    "mask": Command(
-        kills=20,
-        arguments=lambda inputs, out: [
-            "mask",
-            str(inputs / "rollouts.jsonl"),
-            "--model",
-            "nano",
-            "--out",
-            str(out),
-            "--limit",
-            "12",
-        ],
-    ),
+    "mask": Command(kills=20, arguments=_on_rollouts("mask", "--limit", "12")),
     "train": Command(
         kills=12,
         arguments=lambda inputs, out: ["train", str(_write(inputs / f"{out.name}.toml", RUN.format(out=out)))],
@@ -139,10 +124,10 @@ COMMANDS = {
     ),
     "meter": Command(
         kills=8,
-        arguments=lambda _, out: [
-            *("meter", "--task", TASK, "--out", str(out), "--credit", "uniform,flow,position", "--rollouts", "64"),
+        arguments=_on_task(
+            *("meter", "--task", TASK, "--credit", "uniform,flow,position", "--rollouts", "64"),
             *("--minibatches", "3", "--batch", "16", "--group", "4", "--max-new-tokens", "64"),
-        ],
+        ),
         unlike=("meter.html",),
     ),
     "study": Command(

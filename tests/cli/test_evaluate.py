@@ -51,6 +51,7 @@ def test_responses_made_elsewhere_are_graded_and_compared_with_their_labels(tmp_
     done = invoke("gsm8k", "--responses", file, "--out", out, "--workers", 1)
     assert done.exit_code == 0, done.output
     assert "skipped 6: no_gold" in done.output
+    assert "gsm8k=PATH.jsonl" in done.output, "what it could not be joined to, without a network"
     (row,) = json.loads((out / "summary.json").read_text())
     assert (row["problems"], row["samples"], row["average"]["mean"]) == (1, 5, 0.6)
     assert row["agreement"] == {"labelled": 5, "same": 3, "only_here": 1, "only_label": 1}
@@ -60,9 +61,25 @@ def test_responses_made_elsewhere_are_graded_and_compared_with_their_labels(tmp_
     assert second["agreement"]["same"] == second["agreement"]["labelled"] == 5
 
 
+def test_responses_may_state_their_answers_in_a_way_of_their_own(tmp_path):
+    file, out = tmp_path / "rollouts.jsonl", tmp_path / "out"
+    texts = ["Result: 7!", "Result: 8!", "The answer is 7."]
+    file.write_text("".join(json.dumps({"prompt": "3 + 4?", "response": text, "gold": "7"}) + "\n" for text in texts))
+    arguments = ["gsm8k", "--responses", file, "--workers", 1, "--out"]
+    assert invoke(*arguments, out, "--answer-pattern", r"Result: (\d)").exit_code == 0
+    rows = [json.loads(line) for line in (out / "gsm8k.jsonl").read_text().splitlines()]
+    assert [(row["answer"], row["reason"]) for row in rows] == [
+        ("7", "correct"), ("8", "wrong_value"), (None, "no_answer"),
+    ]  # fmt: skip
+    assert "answer_pattern" in str(invoke(*arguments, out).exception), "a folder is of one pattern"
+    assert invoke(*arguments, tmp_path / "usual").exit_code == 0
+    assert "answer_pattern" not in (tmp_path / "usual" / "options.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["planted", "--model", "nano", "--answer-pattern", "(x)"], "whose verifier finds answers by itself"),
         ([], "expected benchmarks and --model"),
         (["planted"], "expected benchmarks and --model"),
         (

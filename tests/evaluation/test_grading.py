@@ -36,6 +36,14 @@ def test_a_response_that_was_cut_off_has_no_last_word():
     assert graded("number", "18", r"\boxed{18} Now let me check", finished=False)[0] == "correct"
 
 
+@pytest.mark.parametrize("rule", ["math", "number", "short"])
+def test_a_pattern_finds_the_answer_and_nothing_else_does(rule):
+    response = r"\boxed{17} or #### 16. Result: 15. Result: 18, not 19"
+    assert graded(rule, "18", response, pattern=r"Result: (\d+)") == ("correct", "18", "pattern")
+    assert graded(rule, "17", response, pattern=r"Result: (\d+)") == ("wrong_value", "18", "pattern")
+    assert graded(rule, "19", response, pattern=r"Outcome: (\d+)") == ("no_answer", None, None)
+
+
 @pytest.mark.parametrize(
     ("gold", "response", "reason"),
     [

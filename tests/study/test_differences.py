@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from flowtracer.errors import FormatError, InputError
-from flowtracer.study.differences import compare_runs, holm, paired_p, student_interval
-from flowtracer.study.figures import table, write_comparison
+from flowtracer.study.differences import compare_runs
+from flowtracer.study.figures import write_comparison
 from flowtracer.study.results import load_results, save_results
+from flowtracer.study.statistics import difference, holm, student_interval
+from flowtracer.study.tables import markdown
 from study_files import document_of
 
 BASE = [[0.4, 0.5, 0.6], [0.4, 0.5, 0.5], [0.4, 0.6, 0.7]]
@@ -48,10 +50,10 @@ def test_holm_by_hand():
 
 def test_one_seed_has_no_interval():
     assert math.isnan(student_interval(np.array([0.5])).low)
-    assert math.isnan(paired_p(np.array([0.5])))
-    assert paired_p(np.array([0.25, 0.25])) == 0.0
+    assert math.isnan(difference(np.array([0.5]), np.array([0.25]), paired=True).p)
+    assert difference(np.array([0.5, 0.75]), np.array([0.25, 0.5]), paired=True).p == 0.0
     found = compare_runs(document_of({"uniform": BASE[:1], "flow": BETTER[:1]}))
-    assert "| flow | 70.0 % | +10.0 % |  | " in table(found)
+    assert "| flow | 70.0 % | +10.0 % | +12.5 % | 30 |" in markdown(found), "no p, and no column of it"
 
 
 def test_only_seeds_of_all_runs_count():

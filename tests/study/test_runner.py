@@ -12,6 +12,7 @@ import pytest
 from flowtracer.errors import FormatError, InputError
 from flowtracer.rl.run import train
 from flowtracer.study.differences import compare_runs
+from flowtracer.study.logs import gather
 from flowtracer.study.matrix import read_study
 from flowtracer.study.results import load_results, read_curve
 from flowtracer.study.runner import Job, in_own_process, run_study, train_job
@@ -59,7 +60,14 @@ def test_a_study_runs_once_and_ends_the_same_after_an_interruption(model, tmp_pa
     assert not list(whole.glob("work/**/checkpoint-*"))
     assert run(study, whole, on_done=lambda job, _: done.append(job)) == []
     assert len(done) == 4, "nothing runs twice"
-    assert [row.label for row in compare_runs(document).runs] == ["uniform", "flow"]
+    compared = compare_runs(document)
+    assert [row.label for row in compared.runs] == ["uniform", "flow"]
+    groups = {label: [str(whole / "work" / "small" / label)] for label in ("uniform", "flow")}
+    by_logs = compare_runs(gather(groups, metric="held_out/accuracy", name="logs"))
+    assert by_logs.notes == []
+    for row, same in zip(compared.runs, by_logs.runs, strict=True):
+        assert (row.final_difference, row.average, row.p) == (same.final_difference, same.average, same.p)
+        assert row.step_seconds == same.step_seconds
 
     def interrupted(job):
         def stop(line):

@@ -4,32 +4,10 @@ import dataclasses
 
 import pytest
 
-import flowtracer as ft
 from flowtracer.trace.trace import Rollout, Skipped, load_trace
 from flowtracer.tracing.folder import Damaged, Traced, TraceFolder
-from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys more. How many?"}]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture
-def tracer(model, monkeypatch):
-    """A tracer that counts what it traces."""
-    tracer = ft.Tracer(model, tiny_tokenizer())
-    stream, tracer.traced = tracer.trace_stream, []
-
-    def counting(rollouts, **options):
-        rollouts = list(rollouts)
-        tracer.traced += [rollout.response for rollout in rollouts]
-        return stream(rollouts, **options)
-
-    monkeypatch.setattr(tracer, "trace_stream", counting)
-    return tracer
 
 
 def rollout(n, name=None, **metadata):
@@ -42,7 +20,7 @@ def run(path, tracer, records, model="", options=None):
     tracer.traced.clear()
     folder = TraceFolder(path, options or {}, model=model)
     outcomes = list(folder.trace(tracer, records))
-    return outcomes, folder.summarise(), list(tracer.traced)
+    return outcomes, folder.summarise(), [rollout.response for rollout in tracer.traced]
 
 
 def texts(path):

@@ -15,29 +15,8 @@ from flowtracer.trace.trace import Rollout, Skipped, load_trace
 from flowtracer.tracing.attempts import ALONE, SKIPPED, WORKER_DIED
 from flowtracer.tracing.folder import TraceFolder
 from flowtracer.tracing.parts import PartFolder, decode_window, encode_window, finish_parts, part_files, windows
-from tiny import tiny_model, tiny_tokenizer
 
 PROMPT = [{"role": "user", "content": "Ann has 3 apples and buys more. How many?"}]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture
-def tracer(model, monkeypatch):
-    """A tracer that counts what it traces."""
-    tracer = ft.Tracer(model, tiny_tokenizer())
-    stream, tracer.traced = tracer.trace_stream, []
-
-    def counting(rollouts, **options):
-        rollouts = list(rollouts)
-        tracer.traced += [rollout.id for rollout in rollouts]
-        return stream(rollouts, **options)
-
-    monkeypatch.setattr(tracer, "trace_stream", counting)
-    return tracer
 
 
 def rollout(n, name=None, **metadata):
@@ -59,7 +38,7 @@ def run(path, tracer, records, order=None, **options):
     folder = PartFolder(path, {"made": "so"}, **options)
     numbered = list(windows(records, 4))
     made = [folder.make(*numbered[n], tracer) for n in order or range(len(numbered))]
-    return made, finish_parts(path, [part.name for part in made]), list(tracer.traced)
+    return made, finish_parts(path, [part.name for part in made]), [rollout.id for rollout in tracer.traced]
 
 
 def rows(path):
@@ -169,9 +148,28 @@ def test_a_part_without_one_of_its_tables_is_made_again(tracer, tmp_path, kind):
     run(tmp_path / "cut", tracer, records())
     file = sorted((tmp_path / "cut" / kind).glob("*.parquet"))[1]
     file.unlink() if kind == "tokens" else file.write_bytes(file.read_bytes()[:-9])
-    _, _, traced = run(tmp_path / "cut", tracer, records())
+    made, _, traced = run(tmp_path / "cut", tracer, records())
     assert traced == (["3", "4", "5"] if kind == "tokens" else ["mute", "3", "4", "5"])
+    assert [list(part.damaged) for part in made] == [[], [f"{kind}/{file.name}"], []]
     assert same(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("kind", ["rollouts", "tokens", "empty tokens", "traces"])
+def test_what_is_damaged_is_named_and_traced_again(tracer, tmp_path, kind):
+    """Where the input has shifted, so that parts are made anew out of what others hold."""
+    run(tmp_path, tracer, records(), keep_traces=True)
+    shifted = [rollout(90), *records()]
+    file = sorted((tmp_path / kind.removeprefix("empty ")).iterdir())[0]
+    if kind == "empty tokens":
+        pq.write_table(pq.read_table(file).slice(0, 0), file)
+    else:
+        file.write_bytes(file.read_bytes()[:-9])
+    made, summary, traced = run(tmp_path, tracer, shifted, keep_traces=True)
+    assert traced == (["90", "0"] if kind == "traces" else ["90", "0", "1", "2"])
+    named = file.relative_to(tmp_path).as_posix()
+    assert {name for part in made for name in part.damaged} == {named}
+    assert summary.traced == 11
+    assert all(tokens(tmp_path)[row["trace"]] for row in rows(tmp_path) if row["trace"])
 
 
 def test_other_options_need_another_folder(tracer, tmp_path):

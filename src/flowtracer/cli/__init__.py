@@ -17,7 +17,7 @@ from rich.text import Text
 
 from flowtracer import __version__
 from flowtracer.cli.compare import compare
-from flowtracer.cli.console import console
+from flowtracer.cli.console import console, speak_beside
 from flowtracer.cli.demo import demo
 from flowtracer.cli.doctor import doctor
 from flowtracer.cli.evaluate import evaluate
@@ -64,6 +64,7 @@ def _options(
     ] = False,
 ) -> None:
     """See how a language model's reasoning flows from question to answer, and train on it."""
+    speak_beside(False)
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:

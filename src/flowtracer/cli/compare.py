@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowtracer.cli.console import console
+from flowtracer.cli.console import AsJson, console, print_json
 from flowtracer.cli.options import load_traces
 
 
 def compare(
     traces: Annotated[list[Path], typer.Argument(help="Two traces of one prompt; or more, or folders of them.")],
     hubs: Annotated[int, typer.Option(min=1, help="How many hubs of each.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
 ) -> None:
     """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
@@ -35,6 +34,6 @@ def compare(
     if html is not None:
         write_page(html, comparison_page(comparison) if len(loaded) == 2 else group_page(group))
     if as_json:
-        typer.echo(json.dumps(content))
+        print_json(content)
     else:
         console.print(shown)

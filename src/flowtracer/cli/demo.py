@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from flowtracer.cli.console import console, pairs
+from flowtracer.cli.console import AsJson, console, pairs, print_json
 
 if TYPE_CHECKING:
     from flowtracer.demo import Change
@@ -21,6 +22,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, responses, traces and pages.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option(help="A few steps, to see every part move in less than a minute.")] = False,
     seed: Annotated[int, typer.Option(help="Of training.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Train a small model with flow credit, measure what it gained, and trace how its reasoning changed.
 
@@ -55,6 +57,9 @@ def demo(
         "gain": result.gain.percent("points"),
     }
     accuracies["minutes"] = f"{(time.perf_counter() - started) / 60:.1f}"
+    if as_json:
+        print_json({name: asdict(getattr(result, name)) for name in ("before", "after", "gain")})
+        return
     title = f"greedy accuracy on {result.before.items} held-out problems, with 95 % intervals"
     console.print(pairs(title, accuracies))
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from flowtracer.cli.console import console, errors, pairs
+from flowtracer.cli.console import AsJson, console, errors, pairs, print_json
 
 
 def doctor(
     model: Annotated[str | None, typer.Option(help="Check that this model can be traced, and how long a text.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is installed and what this machine can do; with a model, whether and how long it can be traced."""
     from flowtracer.doctor import check_model, installed, machine, next_steps
@@ -24,7 +23,7 @@ def doctor(
             parts[model] = check_model(model)
     steps = next_steps(parts["installed"], model)
     if as_json:
-        typer.echo(json.dumps({**parts, "next": steps}))
+        print_json({**parts, "next": steps})
         return
     for title, rows in parts.items():
         console.print(pairs(title, rows))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowtracer.cli.console import console, progress, say_written
+from flowtracer.cli.console import AsJson, console, print_json, progress, say_written
 from flowtracer.errors import InputError
 from flowtracer.folders import refuse_unwritable, write_atomically
 
@@ -24,6 +24,7 @@ def faithfulness(
     out: Annotated[Path | None, typer.Option(help="JSON file of what was measured.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Judge strategies by planted truth: do they tell the steps that an answer needs from those that it does not?
 
@@ -56,8 +57,11 @@ def faithfulness(
             seed=seed,
             on_problems=lambda done: bar.advance(bar.task_ids[0], done),
         )
-    for table in faithfulness_tables(result):
-        console.print(table)
+    document = {"model": model, "task": task, "group": group, "seed": seed, "dtype": dtype} | result.to_dict()
+    if as_json:
+        print_json(document)
+    else:
+        for table in faithfulness_tables(result):
+            console.print(table)
     if out is not None:
-        options = {"model": model, "task": task, "group": group, "seed": seed, "dtype": dtype}
-        say_written(write_atomically(out, json.dumps(options | result.to_dict(), indent=1) + "\n"))
+        say_written(write_atomically(out, json.dumps(document, indent=1) + "\n"))

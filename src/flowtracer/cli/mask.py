@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowtracer.cli.console import console, progress, say_written, warn
+from flowtracer.cli.console import AsJson, console, print_json, progress, say_written, warn
 from flowtracer.cli.options import ANSWER_PATTERN, READ_AHEAD, parse_shares, read_ahead, refuse_nothing_made
 from flowtracer.folders import lock
 
 if TYPE_CHECKING:
-    from flowtracer.checks.masking import Outcome
+    from flowtracer.checks.masking import MaskingCheck, MaskingFolder, MaskingSummary, Outcome
+    from flowtracer.trace import Rollout, Skipped
 
 
 def mask(
@@ -34,6 +37,7 @@ def mask(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rollouts.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16; as saved.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check a credit causally: hide its top tokens, its bottom ones and random ones, and answer again.
 
@@ -44,8 +48,6 @@ def mask(
     from flowtracer.credit import make_credit
     from flowtracer.credit.naming import named_options, split_names
     from flowtracer.model.load import load_model, model_digest
-    from flowtracer.report.terminal.masking import masking_tables
-    from flowtracer.trace.trace import Skipped
 
     first, records = read_ahead(rollouts, limit, answer_pattern)
     hidden = parse_shares(shares)
@@ -69,17 +71,36 @@ def mask(
             )
         claimed = {"rollouts": str(rollouts), "model": model, "dtype": dtype, **options}
         folder = MaskingFolder(out, claimed, model=model_digest(model, loaded))
-        outcomes: list[Outcome] = []
-        skipped: Counter[str] = Counter()
-        with progress("checking", len(first) if len(first) < READ_AHEAD else None) as bar:
-            for outcome in folder.check(check, records):
-                bar.advance(bar.task_ids[0])
-                if isinstance(outcome, Skipped):
-                    skipped[outcome.reason] += 1
-                    warn(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", bar.console)
-                else:
-                    outcomes.append(outcome)
-        refuse_nothing_made("checked", len(outcomes), skipped)
-        for table in masking_tables(folder.summarise(outcomes)):
-            console.print(table)
+        total = len(first) if len(first) < READ_AHEAD else None
+        _report(folder.summarise(_outcomes(folder, check, records, total)), as_json=as_json)
         say_written(out)
+
+
+def _outcomes(
+    folder: MaskingFolder, check: MaskingCheck, records: Iterable[Rollout | Skipped], total: int | None
+) -> list[Outcome]:
+    """What could be checked; what could not is named."""
+    from flowtracer.trace.trace import Skipped
+
+    outcomes: list[Outcome] = []
+    skipped: Counter[str] = Counter()
+    with progress("checking", total) as bar:
+        for outcome in folder.check(check, records):
+            bar.advance(bar.task_ids[0])
+            if isinstance(outcome, Skipped):
+                skipped[outcome.reason] += 1
+                warn(f"skipped {outcome.id}: {outcome.reason}: {outcome.message}", bar.console)
+            else:
+                outcomes.append(outcome)
+    refuse_nothing_made("checked", len(outcomes), skipped)
+    return outcomes
+
+
+def _report(summary: MaskingSummary, *, as_json: bool) -> None:
+    from flowtracer.report.terminal.masking import masking_tables
+
+    if as_json:
+        print_json(asdict(summary))
+        return
+    for table in masking_tables(summary):
+        console.print(table)

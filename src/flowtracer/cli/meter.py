@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress, TaskID
 
-from flowtracer.cli.console import console, progress, say_written
+from flowtracer.cli.console import AsJson, console, print_json, progress, say_written
+
+if TYPE_CHECKING:
+    from flowtracer.checks.meter import MeterResult
 
 
 def meter(
@@ -29,6 +32,7 @@ def meter(
     rows: Annotated[int, typer.Option(min=1, help="Sequences in one forward.")] = 16,
     seed: Annotated[int, typer.Option(help="Of problems, sampling and bootstrap.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; a GPU if there is one.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure what strategies of credit are worth: how far a step of each goes along the true policy gradient.
 
@@ -38,9 +42,6 @@ def meter(
     from flowtracer.checks.meter import meter as measure
     from flowtracer.checks.meter.gradient import with_adapters
     from flowtracer.model.load import load_model
-    from flowtracer.report.page.html import write_page
-    from flowtracer.report.page.meter import meter_page
-    from flowtracer.report.terminal.meter import meter_summary, meter_tables
     from flowtracer.tasks import parse_task
 
     options = MeterOptions(
@@ -71,10 +72,21 @@ def meter(
             rows_per_forward=rows,
             on_progress=_Bars(bar),
         )
-    for line in meter_summary(result):
-        console.print(line)
-    for table in meter_tables(result):
-        console.print(table)
+    _report(result, out, as_json=as_json)
+
+
+def _report(result: MeterResult, out: Path, *, as_json: bool) -> None:
+    """Print it, and write page and figure."""
+    from flowtracer.report.page.html import write_page
+    from flowtracer.report.page.meter import meter_page
+    from flowtracer.report.terminal.meter import meter_summary, meter_tables
+
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        console.print(*meter_summary(result), sep="\n")
+        for table in meter_tables(result):
+            console.print(table)
     say_written(out / "meter.json")
     say_written(write_page(out / "meter.html", meter_page(result)))
     if importlib.util.find_spec("matplotlib") is not None:

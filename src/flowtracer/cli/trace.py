@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from flowtracer.cli.console import console, pairs, progress, say_written, warn
+from flowtracer.cli.console import AsJson, console, pairs, print_json, progress, say_written, warn
 from flowtracer.cli.options import (
     ANSWER_PATTERN,
     READ_AHEAD,
@@ -72,6 +72,7 @@ def trace(
     engine: Annotated[Engine, typer.Option(help="ray: many processes, tables.")] = Engine.plain,
     actors: Annotated[int | None, typer.Option(min=1, help="Processes of ray; one a GPU.")] = None,
     traces: Annotated[bool, typer.Option("--traces", help="Keep a file a trace with ray as well.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Trace stored rollouts: one trace a rollout, a Parquet table of tokens, and a summary.
 
@@ -84,23 +85,18 @@ def trace(
         raise InputError("expected --engine ray beside --actors or --traces, got none; add it, or leave them out")
     first, records = read_ahead(rollouts, limit, answer_pattern)
     hidden = parse_effects(effects)
+    options = {"rollouts": str(rollouts), "model": model, "layers": layers, "dtype": dtype, "effects": hidden}
+    how: dict[str, Any] = {"layers": None if layers is None else parse_layers(layers), "at": at, "ends": ends}
+    how |= {"capacity": capacity, "graph": graph, "memory_budget": parse_bytes(memory_budget)}
     job = TraceJob(
         rollouts=str(rollouts),
         limit=limit,
         out=out,
-        options={"rollouts": str(rollouts), "model": model, "layers": layers, "dtype": dtype, "effects": hidden},
+        options=options,
         model=model,
         device=device,
         dtype=dtype,
-        tracer={
-            "layers": None if layers is None else parse_layers(layers),
-            "at": at,
-            "capacity": capacity,
-            "graph": graph,
-            "ends": ends,
-            "answer_pattern": answer_pattern,
-            "memory_budget": parse_bytes(memory_budget),
-        },
+        tracer={**how, "answer_pattern": answer_pattern},
         max_tokens=max_tokens,
         measure=partial(_measuring, hidden, max_tokens),
     )
@@ -108,16 +104,17 @@ def trace(
         if engine is Engine.ray:
             from flowtracer.cli.trace_ray import trace_with_actors
 
-            tables = replace(job, options={**job.options, "engine": "ray"}, keep_traces=traces)
-            trace_with_actors(tables, actors, html=html)
+            summary = trace_with_actors(job, actors, keep_traces=traces, html=html)
         else:
-            _trace_here(job, first, records, show=show, html=html)
+            summary = _trace_here(job, first, records, show=show, html=html)
+        if as_json:
+            print_json(asdict(summary))
         say_written(out)
 
 
 def _trace_here(
     job: TraceJob, first: Sequence[Rollout | Skipped], records: Iterable[Rollout | Skipped], *, show: int, html: bool
-) -> None:
+) -> Summary:
     """Trace in this process, a file a trace, and say what it came to."""
     from flowtracer.trace.trace import load_trace
     from flowtracer.tracing.folder import TraceFolder
@@ -146,6 +143,7 @@ def _trace_here(
         with console.status("writing pages"):
             skipped = read_skipped(job.out / "skipped.jsonl")
             write_site(folder.files(), job.out, skipped, title=Path(job.rollouts).name)
+    return summary
 
 
 def _run(

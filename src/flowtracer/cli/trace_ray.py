@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowtracer.cli.console import console, progress
+from flowtracer.cli.console import console, progress, warn
 from flowtracer.cli.options import refuse_nothing_made
 
 if TYPE_CHECKING:
     from flowtracer.tracing.job import TraceJob
+    from flowtracer.tracing.summary import Summary
 
 
-def trace_with_actors(job: TraceJob, actors: int | None, *, html: bool) -> None:
+def trace_with_actors(job: TraceJob, actors: int | None, *, keep_traces: bool, html: bool) -> Summary:
     """Trace, and say what it came to."""
     from flowtracer.cli.trace import summary_table
     from flowtracer.tracing.parts import finish_parts
     from flowtracer.tracing.ray_engine import trace_with_ray
 
+    job = replace(job, options={**job.options, "engine": "ray"}, keep_traces=keep_traces)
     made: Counter[str] = Counter()
-    names = []
+    names: list[str] = []
+    damaged: set[str] = set()
     started = time.perf_counter()
     with progress("tracing", None) as bar:
         for part in trace_with_ray(job, actors):
             names.append(part.name)
             made.update(made=part.made, held=part.held)
+            for file in sorted({*part.damaged} - damaged):
+                warn(f"damaged {file}: what it held is traced again", bar.console)
+            damaged |= {*part.damaged}
             bar.advance(bar.task_ids[0], part.made + part.held + sum(part.skipped.values()))
+    made["damaged"] = len(damaged)
     seconds = time.perf_counter() - started
     summary = finish_parts(job.out, names)
     refuse_nothing_made("traced", summary.traced, summary.skipped)
@@ -35,6 +43,7 @@ def trace_with_actors(job: TraceJob, actors: int | None, *, html: bool) -> None:
     if html:
         with console.status("writing pages"):
             _write_pages(job)
+    return summary
 
 
 def _write_pages(job: TraceJob) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flowtracer.cli.console import errors, say_written
+from flowtracer.cli.console import AsJson, errors, print_json, say_written
 
 
 def try_out(
@@ -22,7 +21,7 @@ def try_out(
     graph: Annotated[str, typer.Option(help="On tokens, or layered: (token, layer).")] = "tokens",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response of the model.")] = 256,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Trace one question and its response, and say what carried the answer."""
     from flowtracer.model.load import load_model
@@ -38,12 +37,14 @@ def try_out(
         with errors.status("answering"):
             response = _answered(tracer, prompt, max_new_tokens)
     trace = tracer.trace(prompt, response, answer)
-    typer.echo(json.dumps(explanation(trace)) if as_json else explain(trace), nl=as_json)
+    if as_json:
+        print_json(explanation(trace))
+    else:
+        typer.echo(explain(trace), nl=False)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         trace.to_html(html)
-        if not as_json:
-            say_written(html)
+        say_written(html)
 
 
 def _answered(tracer: Any, prompt: Any, max_new_tokens: int) -> str:

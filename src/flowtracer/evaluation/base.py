@@ -80,7 +80,7 @@ class Grade:
     answer: str | None = None
     """What was taken for the final answer."""
     found: str | None = None
-    """By which mark it was found: boxed, answer_tag, hashes, answer_is, label, or last_number."""
+    """By which mark it was found: boxed, answer_tag, hashes, answer_is, label, pattern, or last_number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +94,11 @@ class Answered:
     """The response ended by itself."""
     options: Mapping[str, str] | None = None
     tolerance: float | None = None
+    pattern: str | None = None
+    """How the response states its answer, where not in one of the usual ways."""
 
     @classmethod
-    def to(cls, problem: Problem, response: str, *, finished: bool) -> Answered:
+    def to(cls, problem: Problem, response: str, *, finished: bool, pattern: str | None = None) -> Answered:
         """A response to a posed question."""
         facts: Mapping[str, Any] = problem.facts
         return cls(
@@ -106,6 +108,7 @@ class Answered:
             finished=finished,
             options=facts["options"],
             tolerance=facts["tolerance"],
+            pattern=pattern,
         )
 
 

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flowtracer.errors import InputError
 from flowtracer.evaluation.base import Answered, Grade
 from flowtracer.evaluation.loading import Suite
 from flowtracer.evaluation.pool import GradingPool
@@ -27,7 +28,7 @@ from flowtracer.evaluation.summary import BenchmarkResult, summarise
 from flowtracer.folders import LineFile, as_lines, claim, digest, write_atomically
 from flowtracer.model.generate import Reply, Sampling, draw_name, sample
 from flowtracer.tasks import Problem, Task
-from flowtracer.text.answer import Answer, locate_answer
+from flowtracer.text.answer import Answer, check_pattern, locate_answer
 from flowtracer.trace.records import safe_name
 
 
@@ -64,14 +65,22 @@ class EvaluationFolder:
         path: Made if it does not exist.
         options: What the responses depend on; must be what an earlier run in this folder was given.
         model: What tells the model from another of the same name, such as `model_digest`.
+        answer_pattern: How responses state their answer, where not in one of the usual ways: a regular expression whose
+            first group is the answer. Tasks find answers by their own verifiers, and refuse one.
 
     Raises:
-        InputError: The folder cannot be written, or holds responses of other options.
+        InputError: A pattern that is none, or the folder cannot be written, or holds responses of other options.
         FormatError: What it was made with cannot be read.
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any], *, model: str = "") -> None:
+    def __init__(
+        self, path: Path, options: Mapping[str, Any], *, model: str = "", answer_pattern: str | None = None
+    ) -> None:
+        check_pattern(answer_pattern)
         self.path = path
+        self._pattern = answer_pattern
+        # Folders of before there was a choice say nothing of it.
+        options = {**options, "answer_pattern": answer_pattern} if answer_pattern is not None else options
         claim(path, options)
         self._options = digest(options, model)
 
@@ -85,8 +94,10 @@ class EvaluationFolder:
             draws: The responses wanted.
 
         Raises:
+            InputError: A task, beside a pattern.
             FormatError: A line of an earlier run that cannot be read, or two of one response.
         """
+        refuse_pattern(suite, self._pattern)
         file = LineFile(self._file(suite.name))
         held = file.by("key")
         asked = self._keyed(draws)
@@ -97,7 +108,7 @@ class EvaluationFolder:
         for batch in respond([draw for _, draw in waiting]) if waiting else ():
             keys = [waiting[place][0] for place in batch]
             answered = [(waiting[place][1], reply) for place, reply in batch.items()]
-            grades = _grade(suite.task, answered, pool)
+            grades = _grade(suite.task, answered, pool, self._pattern)
             file.add(
                 {"key": key, **_line(suite, draw, reply, grade)}
                 for key, (draw, reply), grade in zip(keys, answered, grades, strict=True)
@@ -143,9 +154,29 @@ def draws_of(suite: Suite, samples: int) -> list[Draw]:
     return [Draw(problem=problem, number=number) for number in range(samples) for problem in suite.problems]
 
 
-def _grade(task: Task | None, answered: Sequence[tuple[Draw, Reply]], pool: GradingPool) -> list[Grade]:
+def refuse_pattern(suite: Suite, pattern: str | None) -> None:
+    """Raise where a task is to find answers by another way than its verifier's, which is the reward of its training.
+
+    Raises:
+        InputError: A task, beside a pattern.
+    """
+    if suite.task is not None and pattern is not None:
+        raise InputError(
+            f"expected answer_pattern beside benchmarks and files of problems, got it beside the task {suite.name!r}, "
+            "whose verifier finds answers by itself; leave it out"
+        )
+
+
+def _grade(
+    task: Task | None, answered: Sequence[tuple[Draw, Reply]], pool: GradingPool, pattern: str | None
+) -> list[Grade]:
     if task is None:
-        return pool.grade([Answered.to(draw.problem, reply.text, finished=reply.finished) for draw, reply in answered])
+        return pool.grade(
+            [
+                Answered.to(draw.problem, reply.text, finished=reply.finished, pattern=pattern)
+                for draw, reply in answered
+            ]
+        )
     return [_by_task(task, draw.problem, reply.text) for draw, reply in answered]
 
 

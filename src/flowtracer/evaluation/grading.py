@@ -1,10 +1,11 @@
 r"""Whether a response answers its question: find the final answer, then compare it by the benchmark's rule.
 
 1. The final answer is what `flowtracer.text.answer` locates: the last box, else an answer tag, `####`, "the answer
-   is", a line "A:". What no mark shows is no answer, with one exception (3).
+   is", a line "A:", or, where responses have a pattern of their own, what that finds. What no mark shows is no answer,
+   with one exception (3).
 2. `math`: the same by `flowtracer.evaluation.equality`. Boxes in a row are one answer of several parts.
 3. `number`: equal as numbers, units and currency aside. Where no mark shows an answer, it is the last number of a
-   response that ended by itself, as harnesses read GSM8K.
+   response that ended by itself, as harnesses read GSM8K; not so with a pattern.
 4. `choice`: the same letter, or the text of the choice in full.
 5. `short`: a letter as a choice, other answers by their words or as mathematics.
 """
@@ -37,11 +38,10 @@ def grade(answered: Answered) -> Grade:
     """
     if answered.rule not in RULES:
         raise InputError(f"expected a rule of grading out of {', '.join(RULES)}, got {answered.rule!r}")
-    located = locate_answer(answered.response)
+    located = locate_answer(answered.response, pattern=answered.pattern)
     if isinstance(located, Miss):
-        written = (
-            [n.text for n in numerals(answered.response)] if answered.rule == "number" and answered.finished else []
-        )
+        by_place = answered.rule == "number" and answered.finished and answered.pattern is None
+        written = [n.text for n in numerals(answered.response)] if by_place else []
         if not written:
             return Grade(correct=False, reason=NO_ANSWER if answered.finished else CUT_OFF)
         text, found = written[-1], "last_number"

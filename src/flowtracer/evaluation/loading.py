@@ -68,7 +68,7 @@ def load_suite(asked: str, *, limit: int | None = None, instruction: str | None 
         benchmark = BENCHMARKS[name]
         records = _local(Path(path)) if path else _from_hub(name, benchmark)
         rule, usual, drawn = benchmark.rule, benchmark.instruction, None if path else benchmark.drawn
-    elif "/" in asked or "\\" in asked or "." in asked:
+    elif is_path(asked):
         name, rule, usual, drawn = Path(asked).name.split(".")[0] or "problems", None, None, None
         records = _local(Path(asked))
     else:
@@ -88,6 +88,11 @@ def load_suite(asked: str, *, limit: int | None = None, instruction: str | None 
         ask = instruction if instruction is not None else usual or (LETTER if chosen == "choice" else BOXED)
         problems.append(question.pose(name, chosen, ask))
     return Suite(name=name, problems=problems, skipped=skipped)
+
+
+def is_path(asked: str) -> bool:
+    """Whether a word of the command line is the path of a file, and no task's name with its options."""
+    return asked.partition(":")[0] not in TASKS and any(sign in asked for sign in "/\\.")
 
 
 def guess_rule(question: Question) -> str:

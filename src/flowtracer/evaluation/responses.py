@@ -1,6 +1,7 @@
 """Responses that were made elsewhere, to be graded: any file of rollouts whose records say the right answer.
 
-1. The gold answer is the record's gold, ground_truth or answer; records without one are skipped.
+1. The gold answer is the record's gold, ground_truth or answer. A record without one is joined to a benchmark by its
+   question, where there is a benchmark to join it to, and skipped where that fails.
 2. Responses to one prompt are samples of one problem.
 3. A label of the record (is_correct, correct, reward, score: true or false, 1 or 0) is kept beside our grade.
 """
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowtracer.errors import InputError
+from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.evaluation.folder import Draw
 from flowtracer.evaluation.grading import RULES, read_gold
+from flowtracer.evaluation.joining import Join
 from flowtracer.evaluation.loading import Suite
 from flowtracer.model.generate import Reply
 from flowtracer.tasks import Problem
@@ -44,7 +46,9 @@ def as_given(draws: Sequence[Draw], *, batch_size: int = 64) -> Iterator[Mapping
         yield dict(given[start : start + batch_size])
 
 
-def load_responses(path: Path, *, name: str, rule: str | None = None, limit: int | None = None) -> Responses:
+def load_responses(
+    path: Path, *, name: str, rule: str | None = None, limit: int | None = None, join: Join | None = None
+) -> Responses:
     """Responses of a file.
 
     Args:
@@ -52,6 +56,7 @@ def load_responses(path: Path, *, name: str, rule: str | None = None, limit: int
         name: Of the suite.
         rule: Of grading; else each record's own, else "math".
         limit: Only the first so many responses.
+        join: Finds the problem of a prompt, for records without a gold answer; such as `by_question` makes.
 
     Raises:
         InputError: No such file, or not one response with a gold answer.
@@ -62,12 +67,12 @@ def load_responses(path: Path, *, name: str, rule: str | None = None, limit: int
     draws: list[Draw] = []
     labels: dict[tuple[str, int], bool] = {}
     skipped: list[Skipped] = []
-    for record in _posed(read_rollouts(path, limit=limit), name, rule):
+    for record in _posed(read_rollouts(path, limit=limit), name, rule, join or (lambda prompt: None)):
         if isinstance(record, Skipped):
             skipped.append(record)
             continue
         problem, rollout = record
-        problem = problems.setdefault(problem.id, problem)
+        problems.setdefault(problem.id, problem)
         draw = Draw(problem=problem, number=counts[problem.id], given=_reply(rollout))
         counts[problem.id] += 1
         draws.append(draw)
@@ -81,7 +86,7 @@ def load_responses(path: Path, *, name: str, rule: str | None = None, limit: int
 
 
 def _posed(
-    records: Iterable[Rollout | Skipped], name: str, rule: str | None
+    records: Iterable[Rollout | Skipped], name: str, rule: str | None, join: Join
 ) -> Iterator[Skipped | tuple[Problem, Rollout]]:
     for record in records:
         if isinstance(record, Skipped):
@@ -91,13 +96,24 @@ def _posed(
         gold = next((metadata[key] for key in GOLD if isinstance(metadata.get(key), str | int | float)), None)
         chosen = rule or metadata.get("rule") or "math"
         if gold is None or not str(gold).strip():
-            message = f"expected a right answer in one of the fields {', '.join(GOLD)}, got {sorted(metadata)}"
-            yield Skipped(id=record.id, reason="no_gold", message=message)
+            yield _joined(record, join)
         elif chosen not in RULES:
             message = f"expected a rule of grading out of {', '.join(RULES)}, got {chosen!r}"
             yield Skipped(id=record.id, reason="no_rule", message=message)
         else:
             yield _problem(record, name, str(chosen), read_gold(str(gold))), record
+
+
+def _joined(record: Rollout, join: Join) -> Skipped | tuple[Problem, Rollout]:
+    why = ""
+    try:
+        problem = join(record.prompt)
+    except (InputError, MissingDependencyError) as error:  # of the benchmark; other records may need none
+        problem, why = None, f": {error}"
+    if problem is not None:
+        return problem, record
+    wanted = f"a right answer in one of the fields {', '.join(GOLD)}, or the question of a benchmark that is named"
+    return Skipped(id=record.id, reason="no_gold", message=f"expected {wanted}, got {sorted(record.metadata)}{why}")
 
 
 def _problem(rollout: Rollout, name: str, rule: str, gold: str) -> Problem:

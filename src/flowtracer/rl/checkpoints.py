@@ -34,7 +34,7 @@ def steps_of(checkpoint: Path | None) -> int:
 def newest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
     """The latest checkpoint that can be read to its end, and the later ones that cannot."""
     broken: list[Path] = []
-    for checkpoint in reversed(_in_order(folder)):
+    for checkpoint in reversed(in_order(folder)):
         if _is_whole(checkpoint):
             return checkpoint, broken
         broken.append(checkpoint)
@@ -45,13 +45,14 @@ def put_into_the_past(folder: Path) -> None:
     """Date checkpoints before now, in their order, where one is later: the trainer takes the oldest away by its date,
     which would be the newest after a clock was set back.
     """
-    checkpoints, now = _in_order(folder), time.time()
+    checkpoints, now = in_order(folder), time.time()
     if any(checkpoint.stat().st_mtime >= now for checkpoint in checkpoints):
         for age, checkpoint in enumerate(reversed(checkpoints), 1):
             os.utime(checkpoint, (now - age, now - age))
 
 
-def _in_order(folder: Path) -> list[Path]:
+def in_order(folder: Path) -> list[Path]:
+    """Checkpoints of a run, whole or not, by their steps."""
     named = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(named, key=steps_of)
 

@@ -6,6 +6,7 @@ TRL checks some of them where it builds its arguments, some in the middle of a r
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -25,6 +26,16 @@ _AT_LEAST = {
     "temperature": 1e-6,
 }
 """Below these TRL fails later, or divides by 0; a temperature of 0 samples nothing that could differ."""
+
+SETTLED = frozenset(
+    {
+        *(*_AT_LEAST, "max_steps", "num_train_epochs", "warmup_steps", "gradient_checkpointing"),
+        *("save_strategy", "save_steps", "save_total_limit"),
+        *("logging_strategy", "logging_steps", "logging_first_step", "log_completions"),
+        *("report_to", "run_name", "disable_tqdm"),
+    }
+)
+"""Options of which nothing is left to find out when they have been checked here."""
 
 _ELSEWHERE = {
     "output_dir": "at the top",
@@ -63,7 +74,7 @@ def build_arguments(kind: Any, given: Mapping[str, Any], own: Mapping[str, Any])
         except ValidationError as error:
             reason = error.errors()[0]["msg"].lower()
             raise InputError(f"expected {name} under [grpo] to be right, got {value!r}: {reason}") from error
-        if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]:
+        if name in _AT_LEAST and value is not None and not _AT_LEAST[name] <= value < math.inf:
             raise InputError(f"expected {name} under [grpo] of at least {_AT_LEAST[name]}, got {value!r}")
     try:
         arguments = kind(**{**own, **given})

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flowtracer.credit import Credit, Signals, make_credit, needs_of, token_factors
-from flowtracer.credit.signals import OF_IMAGES
+from flowtracer.credit.signals import OF_IMAGES, GroupSignals
 from flowtracer.errors import InputError
 from flowtracer.model.forward import device_of, image_token_of
 from flowtracer.rl.advantages import group_of, response_seeds, token_advantages
@@ -86,52 +86,78 @@ def credit_weights(
         trained: Share of the training that is done, from 0 to 1.
         seed: Of strategies that draw; give another one at each step.
         rows_per_forward: Sequences in one forward.
-        sharded: The model is one of FSDP or ZeRO-3: every process must call with the same number of responses, and all
-            run the same forwards.
-        answer_pattern: How responses state their answer, where not in one of the usual ways: a regular expression whose
-            first group is the answer, or a function.
+        sharded: The model is FSDP's or ZeRO-3's: all processes must call with as many responses, and run alike.
+        answer_pattern: How responses state their answer, where not in a usual way: a pattern, or a function.
         template_options: What the chat template is given, where a strategy writes prompts anew.
 
     Raises:
-        InputError: Lists that do not fit each other, a strategy, an option or a layer that does not exist, or something
-            that the strategy reads and nobody gave: it is named.
+        InputError: Lists, a strategy, options or layers that do not fit, or something missing that is read; named.
         CaptureError: The model's attention or logits cannot be read.
     """
+    given = {"rewards": rewards, "golds": golds, "prompts": prompts}
+    strategy = _strategy(model, credit, options, prompt_ids, response_ids, advantages, given)
+    sampled, signals = _batch(model, tokenizer, prompt_ids, response_ids, advantages, counted, prompts, golds, seed)
+    how: dict[str, Any] = {"temperature": temperature, "rows_per_forward": rows_per_forward}
+    how |= {"every_rank_alike": sharded, "template_options": template_options, "answer_pattern": answer_pattern}
+    readings, misses = SignalReader(model, tokenizer, strategy, **how).read(sampled, signals.seeds_B)
+    readings = replace(readings, group=_group(sampled, prompt_ids, rewards))
+    signals = replace(signals, trained=trained, readings=readings)
+    return _weights(signals, token_advantages(strategy, signals, normalise=normalise), misses)
+
+
+def _strategy(
+    model: Any,
+    credit: str | Credit,
+    options: Mapping[str, Any] | None,
+    prompt_ids: Ids,
+    response_ids: Ids,
+    advantages: Sequence[float] | Tensor,
+    given: Mapping[str, Sequence[Any] | Tensor | None],
+) -> Credit:
+    """The strategy; raises where what is given does not fit, or is not all that it reads."""
     strategy = make_credit(credit, options) if isinstance(credit, str) else credit
     name = credit if isinstance(credit, str) else getattr(credit, "__name__", type(credit).__name__)
-    device = device_of(model)
-    _refuse_unlike(prompt_ids, response_ids, advantages=advantages, rewards=rewards, golds=golds, prompts=prompts)
+    _refuse_unlike(prompt_ids, response_ids, advantages=advantages, **given)
     _refuse_images(name, needs_of(strategy), image_token_of(model), prompt_ids)
-    _refuse_missing(name, needs_of(strategy), rewards=rewards, golds=golds, prompts=prompts)
+    _refuse_missing(name, needs_of(strategy), **given)
+    return strategy
+
+
+def _batch(
+    model: Any,
+    tokenizer: Any,
+    prompt_ids: Ids,
+    response_ids: Ids,
+    advantages: Sequence[float] | Tensor,
+    counted: Sequence[Sequence[bool]] | None,
+    prompts: Sequence[Prompt] | None,
+    golds: Sequence[str | None] | None,
+    seed: int,
+) -> tuple[Sampled, Signals]:
+    """The sequences side by side, and what is known of them before the model has read them."""
+    device = device_of(model)
     pairs = list(zip(prompt_ids, response_ids, strict=True))
     sampled = Sampled.padded(pairs, device, pad=tokenizer.pad_token_id or 0, prompts=prompts, golds=golds)
-    advantages_B = _finite("advantages", advantages, device)
     mask_BR = sampled.response_mask_BR.bool()
     if counted is not None:
         mask_BR &= _marked(counted, response_ids, device)
     seeds_B = response_seeds(sampled.response_ids_BR, mask_BR, seed)
-    reader = SignalReader(
-        model,
-        tokenizer,
-        strategy,
-        temperature=temperature,
-        rows_per_forward=rows_per_forward,
-        every_rank_alike=sharded,
-        template_options=template_options,
-        answer_pattern=answer_pattern,
-    )
-    readings, misses = reader.read(sampled, seeds_B)
-    if rewards is not None:
-        group = group_of(
-            [tuple(ids) for ids in prompt_ids], sampled.response_ids_BR, _finite("rewards", rewards, device)
-        )
-        readings = replace(readings, group=group)
-    signals = Signals(mask_BR=mask_BR, advantages_B=advantages_B, seeds_B=seeds_B, trained=trained, readings=readings)
-    advantages_BR = token_advantages(strategy, signals, normalise=normalise)
+    return sampled, Signals(mask_BR=mask_BR, advantages_B=_finite("advantages", advantages, device), seeds_B=seeds_B)
+
+
+def _group(sampled: Sampled, prompt_ids: Ids, rewards: Sequence[float] | Tensor | None) -> GroupSignals | None:
+    """Responses to equal prompts, where there are rewards."""
+    if rewards is None:
+        return None
+    rewards_B = _finite("rewards", rewards, sampled.device)
+    return group_of([tuple(ids) for ids in prompt_ids], sampled.response_ids_BR, rewards_B)
+
+
+def _weights(signals: Signals, advantages_BR: Float[Tensor, "B R"], misses: Mapping[str, int]) -> CreditWeights:
     return CreditWeights(
-        advantages_BR=advantages_BR.masked_fill(~mask_BR, 0),
-        weights_BR=token_factors(advantages_BR, advantages_B).masked_fill(~mask_BR, 0),
-        mask_BR=mask_BR,
+        advantages_BR=advantages_BR.masked_fill(~signals.mask_BR, 0),
+        weights_BR=token_factors(advantages_BR, signals.advantages_B).masked_fill(~signals.mask_BR, 0),
+        mask_BR=signals.mask_BR,
         misses=dict(misses),
     )
 

@@ -209,6 +209,7 @@ def _train(
     if done and not differences(json.loads(mark.read_text(encoding="utf-8")), options):
         say(f"done before, nothing is left to do: {final}")
         return final
+    _rehearse(run, arguments)
     model, tokenizer = load_model(run.model, dtype=run.dtype)
     problems = task.problems("train", run.task.problems)
     trainer = _trainer(run, arguments, task, problems, model, tokenizer)
@@ -241,6 +242,25 @@ def _train(
     if arguments.process_index == 0:
         write_atomically(mark, json.dumps(options, indent=2) + "\n")
     return final
+
+
+def _rehearse(run: RunFile, arguments: Any) -> None:
+    """Find out whether TRL can train with the run's options, over `nano` and problems that need no data set."""
+    from flowtracer.rl.rehearsal import rehearse
+
+    if arguments.world_size > 1 or arguments.deepspeed or arguments.fsdp:
+        return
+    task = make_task("planted", {})
+    problems = task.problems("train", 1)
+
+    def build(options: Mapping[str, Any], folder: Path) -> Any:
+        plain = {"model": "nano", "output_dir": folder, "credit": CreditSection(name="uniform"), "grpo": options}
+        small = run.model_copy(update={**plain, "traces": TracesSection()})
+        arguments = training_arguments(small)
+        rows = problems * arguments.generation_batch_size * arguments.world_size
+        return _trainer(small, arguments, task, rows, *load_model("nano"))
+
+    rehearse(run.grpo, build)
 
 
 def _trainer(run: RunFile, arguments: Any, task: Task, problems: Sequence[Problem], model: Any, tokenizer: Any) -> Any:

@@ -1,31 +1,26 @@
-"""What a study shows: accuracies with intervals over seeds, and differences to a baseline, paired by seed.
+"""What runs show side by side: a curve of each with intervals over seeds, and differences to a baseline.
 
-1. Only seeds that every run has done count, and all of them must have taken the same steps over the same share of the
-   training problems, as their logs say.
-2. *Final* is held-out accuracy after the last step, *average* its mean over the whole curve by the trapezoid rule: how
+1. Of a study, only seeds that every run has done count, and all of them must have taken the same steps over the same
+   share of the training problems, as their logs say.
+2. *Final* is the value after the last step, *average* its mean over the whole curve by the trapezoid rule: how
    fast a run learned, and less noisy.
-3. Intervals are Student's over seeds, at 95 %. A seed fixes the prompts' order and the first
-   draws, so differences to the baseline are paired by seed: `t = mean / (deviation / sqrt(seeds))`.
-4. The p-values of the final differences are corrected for their number by Holm's method: the k-th smallest of m is
-   multiplied by m - k + 1, and none is smaller than the one before it.
+3. A seed fixes the prompts' order and the first draws, so differences to the baseline are paired by seed; runs from
+   elsewhere that share none are compared without. `statistics.py` says how, and corrects p-values for their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
-from flowtracer.errors import InputError, MissingDependencyError
-from flowtracer.intervals import LEVEL, Interval
+from flowtracer.errors import InputError
+from flowtracer.intervals import Interval
 from flowtracer.shapes import Float, ndarray
 from flowtracer.study.results import Document, RunCurves
-
-try:
-    from scipy import stats
-except ImportError as error:
-    raise MissingDependencyError(f'expected scipy, got {error}: pip install "flowtracer[report]"') from error
+from flowtracer.study.statistics import Difference, difference, holm, mean_heights, student_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,98 +28,95 @@ class ComparedRun:
     """One run over all seeds; differences are to the baseline, which has none."""
 
     label: str
-    accuracies_SN: Float[ndarray, "S N"]
-    """Held-out accuracy by seed and evaluation."""
+    values_SN: Float[ndarray, "S N"]
+    """What is compared, by seed and step; of a study, held-out accuracy."""
     final: Interval
     average: Interval
     final_difference: Interval | None
     average_difference: Interval | None
     p: float | None
-    """Of the final difference, by the paired t-test; NaN with one seed."""
+    """Of the final difference, by the t-test; NaN with one seed."""
     p_corrected: float | None
     response_tokens: float
     """Mean length of the sampled responses."""
     step_seconds: float
     credit_seconds: float
-    """Seconds of a step, and of what credit takes of it."""
+    """Seconds of a step, and of what credit takes of it. NaN, as are the tokens, where logs do not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyComparison:
-    """A study's runs side by side."""
+    """Runs side by side."""
 
     study: str
     baseline: str
+    metric: str | None
+    """What is compared, as the logs call it; None for a study's held-out accuracy."""
+    paired: bool
     seeds: Sequence[int]
+    """Those that differences are paired by; none where they are not."""
     steps: int
-    epochs: float
-    """Passes over the training problems."""
+    epochs: float | None
+    """Passes over the training problems, where they are the same for all."""
     evaluated_N: Float[ndarray, " N"]
-    """Steps after which held-out accuracy was measured."""
-    problems: int
-    """Held-out problems."""
+    """Steps after which it was measured."""
+    problems: int | None
+    """Held-out problems, of a study."""
+    notes: Sequence[str]
+    """What was left out, and why."""
     machines: Sequence[str]
     dates: Sequence[str]
     runs: Sequence[ComparedRun]
 
+    @property
+    def base(self) -> ComparedRun:
+        """The run that others are held against."""
+        return next(run for run in self.runs if run.label == self.baseline)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in it, ready for JSON."""
+        runs = [{**asdict(run), "values_SN": run.values_SN.tolist()} for run in self.runs]
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return named | {"evaluated_N": self.evaluated_N.tolist(), "runs": runs}
+
 
 def compare_runs(document: Document) -> StudyComparison:
-    """Compare the runs of a study's results.
+    """Compare the runs of a study's results, or of logs that `logs.py` has read.
 
     Raises:
         InputError: No seed that every run has done, or runs whose steps, problems or evaluations differ.
     """
-    runs = document["runs"]
+    runs, paired = document["runs"], document.get("paired", True)
     if not runs:
         raise InputError(f"expected runs in the results of {document['study']!r}, got none")
-    shared = sorted(set.intersection(*(set(run["seeds"]) for run in runs.values())), key=int)
-    if not shared:
-        missing = ", ".join(label for label, run in runs.items() if not run["seeds"]) or "others"
-        raise InputError(f"expected a seed that every run has done, got none by {missing}; run the study to its end")
-    curves = {label: [run["seeds"][seed] for seed in shared] for label, run in runs.items()}
-    refuse_unequal(document["study"], curves)
-    accuracies = {label: np.array([_column(curve, "held_out") for curve in found]) for label, found in curves.items()}
+    shared = _shared_seeds(runs) if paired else []
+    curves = {label: [run["seeds"][seed] for seed in shared or run["seeds"]] for label, run in runs.items()}
+    metric = document.get("metric")
+    measured = "held_out" if metric is None else "values"
+    refuse_unequal(document["study"], measured, curves)
     first = curves[document["baseline"]][0]
-    evaluated_N = np.array([float(point[0]) for point in first["held_out"]])
-    base_SN = accuracies[document["baseline"]]
-    others = [label for label in runs if label != document["baseline"]]
-    p = {label: paired_p(accuracies[label][:, -1] - base_SN[:, -1]) for label in others}
-    corrected = holm(p)
-
-    def compared(label: str) -> ComparedRun:
-        found_SN = accuracies[label]
-        averages_S, base_averages_S = (_average(values_SN, evaluated_N) for values_SN in (found_SN, base_SN))
-        other = label in p
-        return ComparedRun(
-            label=label,
-            accuracies_SN=found_SN,
-            final=student_interval(found_SN[:, -1]),
-            average=student_interval(averages_S),
-            final_difference=student_interval(found_SN[:, -1] - base_SN[:, -1]) if other else None,
-            average_difference=student_interval(averages_S - base_averages_S) if other else None,
-            p=p.get(label),
-            p_corrected=corrected.get(label),
-            response_tokens=_mean(curves[label], "response_tokens"),
-            step_seconds=_mean(curves[label], "step_seconds"),
-            credit_seconds=_mean(curves[label], "credit_seconds"),
-        )
-
-    machines = [curve["machine"] for found in curves.values() for curve in found]
+    evaluated_N = np.array([float(point[0]) for point in first[measured]])
+    values = {label: np.array([_column(curve, measured) for curve in found]) for label, found in curves.items()}
+    machines = [curve["machine"] for found in curves.values() for curve in found if "machine" in curve]
+    options = runs[document["baseline"]].get("options", {})
     return StudyComparison(
         study=document["study"],
         baseline=document["baseline"],
+        metric=metric,
+        paired=paired,
         seeds=[int(seed) for seed in shared],
         steps=first["steps"],
-        epochs=first["epochs"],
+        epochs=first.get("epochs"),
         evaluated_N=evaluated_N,
-        problems=runs[document["baseline"]]["options"]["evaluation"]["problems"],
+        problems=options.get("evaluation", {}).get("problems"),
+        notes=document.get("notes", []),
         machines=sorted({f"{m['gpu'] or m['processor']}, {m['cores']} cores, torch {m['torch']}" for m in machines}),
         dates=sorted({machine["date"] for machine in machines}),
-        runs=[compared(label) for label in runs],
+        runs=_compared(curves, values, evaluated_N, document["baseline"], paired=paired),
     )
 
 
-def refuse_unequal(study: str, curves: Mapping[str, Sequence[RunCurves]]) -> None:
+def refuse_unequal(study: str, measured: str, curves: Mapping[str, Sequence[RunCurves]]) -> None:
     """Raise unless all runs took the same steps over the same share of the problems and were evaluated alike.
 
     Raises:
@@ -134,44 +126,58 @@ def refuse_unequal(study: str, curves: Mapping[str, Sequence[RunCurves]]) -> Non
     for label, found in curves.items():
         for curve in found:
             for what in ("steps", "epochs"):
-                if curve[what] != reference[what]:
+                if curve.get(what) != reference.get(what):
                     raise InputError(
                         f"expected runs of equal {what} in {study!r}, got {reference[what]} by {reference_label!r} and "
                         f"{curve[what]} by {label!r}; delete what is of another length and run it again"
                     )
-            places, expected = ([point[0] for point in c["held_out"]] for c in (curve, reference))
+            places, expected = ([point[0] for point in c[measured]] for c in (curve, reference))
             if places != expected:
                 raise InputError(f"expected evaluations after the steps {expected} in {study!r}, got {places}")
 
 
-def student_interval(values_N: Float[ndarray, " N"]) -> Interval:
-    """Mean over seeds with Student's interval; NaN bounds where there is one seed alone."""
-    n = len(values_N)
-    half = float("nan")
-    if n > 1:
-        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values_N.std(ddof=1) / n**0.5)
-    mean = float(values_N.mean())
-    return Interval(mean=mean, low=mean - half, high=mean + half, items=n)
+def _shared_seeds(runs: Mapping[str, Document]) -> list[str]:
+    shared = sorted(set.intersection(*(set(run["seeds"]) for run in runs.values())), key=int)
+    if not shared:
+        missing = ", ".join(label for label, run in runs.items() if not run["seeds"]) or "others"
+        raise InputError(f"expected a seed that every run has done, got none by {missing}; run the study to its end")
+    return shared
 
 
-def paired_p(differences_N: Float[ndarray, " N"]) -> float:
-    """Two-sided p-value of a mean difference of 0, by the t-test; NaN with one seed, 1 where all differences are 0."""
-    n = len(differences_N)
-    if n < 2:
-        return float("nan")
-    error = differences_N.std(ddof=1) / n**0.5
-    if error == 0:
-        return 1.0 if differences_N.mean() == 0 else 0.0
-    return float(2 * stats.t.sf(abs(differences_N.mean()) / error, n - 1))
+def _compared(
+    curves: Mapping[str, Sequence[RunCurves]],
+    values: Mapping[str, Float[ndarray, "S N"]],
+    evaluated_N: Float[ndarray, " N"],
+    baseline: str,
+    *,
+    paired: bool,
+) -> list[ComparedRun]:
+    finals = {label: values_SN[:, -1] for label, values_SN in values.items()}
+    averages = {label: mean_heights(values_SN, evaluated_N) for label, values_SN in values.items()}
 
+    def over_baseline(quantity: Mapping[str, Float[ndarray, " S"]], label: str) -> Difference | None:
+        return None if label == baseline else difference(quantity[label], quantity[baseline], paired=paired)
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p-values corrected for their number."""
-    corrected, largest = {}, 0.0
-    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[name]))
-        corrected[name] = largest if p[name] == p[name] else p[name]
-    return corrected
+    final_differences = {label: over_baseline(finals, label) for label in values}
+    average_differences = {label: over_baseline(averages, label) for label in values}
+    p = {label: found.p for label, found in final_differences.items() if found is not None}
+    corrected = holm(p)
+    return [
+        ComparedRun(
+            label=label,
+            values_SN=values[label],
+            final=student_interval(finals[label]),
+            average=student_interval(averages[label]),
+            final_difference=None if (final := final_differences[label]) is None else final.interval,
+            average_difference=None if (average := average_differences[label]) is None else average.interval,
+            p=p.get(label),
+            p_corrected=corrected.get(label),
+            response_tokens=_mean(found, "response_tokens"),
+            step_seconds=_mean(found, "step_seconds"),
+            credit_seconds=_mean(found, "credit_seconds"),
+        )
+        for label, found in curves.items()
+    ]
 
 
 def _column(curve: RunCurves, name: str) -> list[float]:
@@ -179,12 +185,6 @@ def _column(curve: RunCurves, name: str) -> list[float]:
 
 
 def _mean(curves: Sequence[RunCurves], name: str) -> float:
-    """Over all logged steps of all seeds."""
-    return float(np.mean([value for curve in curves for value in _column(curve, name)]))
-
-
-def _average(values_SN: Float[ndarray, "S N"], places_N: Float[ndarray, " N"]) -> Float[ndarray, " S"]:
-    """Mean height of each curve."""
-    if len(places_N) == 1:
-        return values_SN[:, 0]
-    return ((values_SN[:, 1:] + values_SN[:, :-1]) / 2 * np.diff(places_N)).sum(1) / (places_N[-1] - places_N[0])
+    """Over all logged steps of all seeds; NaN where none says it."""
+    values = [value for curve in curves for value in _column(curve, name)]
+    return float(np.mean(values)) if values else float("nan")

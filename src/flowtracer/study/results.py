@@ -17,12 +17,17 @@ from flowtracer.errors import FormatError, InputError
 from flowtracer.folders import LineFile, refuse_others, write_atomically
 from flowtracer.study.matrix import Study
 
-_CURVES = {
-    "held_out": ("held_out/accuracy", "held_out/low", "held_out/high"),
-    "reward": ("reward",),
+COSTS = {
     "step_seconds": ("step_time",),
     "credit_seconds": ("credit/seconds",),
     "response_tokens": ("completions/mean_length",),
+}
+"""Curves of what a run costs, with what the log calls their values."""
+
+_CURVES = {
+    "held_out": ("held_out/accuracy", "held_out/low", "held_out/high"),
+    "reward": ("reward",),
+    **COSTS,
 }
 """Curves that are kept, with what the log calls their values."""
 

@@ -73,6 +73,8 @@ class TokenTableWriter:
             held = pyarrow.parquet.read_table(file, filters=[("trace", "=", of)], schema=_schema(), partitioning=None)
         except (OSError, ValueError, LookupError) as error:  # pyarrow's own are such
             raise FormatError(f"expected a table of tokens, got {str(file)!r}: {error}; trace again") from error
+        if not len(held):
+            raise FormatError(f"expected the tokens of {of!r} in {str(file)!r}, got none; trace again")
         names = pyarrow.array([well_formed(name)] * len(held), pyarrow.string())
         self._append(held.set_column(0, "trace", names))
 

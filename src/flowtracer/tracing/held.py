@@ -38,6 +38,8 @@ class HeldRows:
         self._tokens = tokens
         self._but = but
         self._rows = lru_cache(maxsize=4)(_rows)  # a window that has shifted lies in two parts
+        self.damaged: list[str] = []
+        """Tables of rollouts that could not be read; what they hold is not found."""
         self._files = [*rollouts.glob("part-*.parquet"), *rollouts.glob("part-*.parquet.unused")]
 
     def find(self, key: str) -> HeldRow | None:
@@ -50,7 +52,11 @@ class HeldRows:
         found = _standing(self._files[file])
         if found is None:
             return None
-        return HeldRow(row=self._rows(found)[row], tokens=self._tokens / found.name)
+        try:
+            return HeldRow(row=self._rows(found)[row], tokens=self._tokens / found.name)
+        except FormatError:  # keys could be read, and the rest could not
+            self.damaged.append(f"{found.parent.name}/{found.name}")
+            return None
 
     @cached_property
     def _index(self) -> tuple[UInt[ndarray, " N"], Int[ndarray, "N 2"]]:
@@ -62,6 +68,7 @@ class HeldRows:
             try:
                 said = list(enumerate(read_rows([found], ("key", "reason"))))
             except FormatError:  # its rollouts are traced again
+                self.damaged.append(f"{found.parent.name}/{found.name}")
                 continue
             held = [(row, r["key"]) for row, r in said if r["key"] is not None and r["reason"] not in self._but]
             keys.append(np.array([int(key, 16) for _, key in held], dtype=np.uint64))

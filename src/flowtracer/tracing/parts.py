@@ -64,6 +64,8 @@ class Part:
     """Traces of an earlier run."""
     skipped: Mapping[str, int]
     """Rollouts without a trace, by reason."""
+    damaged: Sequence[str] = ()
+    """Files of an earlier run that could not be read, whose rollouts were traced again."""
 
 
 def windows(records: Iterable[Rollout | Skipped], size: int) -> Iterator[tuple[int, list[Rollout | Skipped]]]:
@@ -114,6 +116,7 @@ class PartFolder:
         self._keep_traces = keep_traces
         self._options = digest(options, model)
         self._held = HeldRows(self.rollouts, self.tokens, TRIED_AGAIN)
+        self._damaged: set[str] = set()
 
     def make(
         self,
@@ -151,7 +154,8 @@ class PartFolder:
                     self._add(row, finish(result) if finish else result, table)
         write_rows(part_file(self.path, name), rows)
         attempts.forget()
-        return _part(name, rows, sum(row["trace"] is not None for row, _ in pending))
+        damaged, self._damaged, self._held.damaged = {*self._damaged, *self._held.damaged}, set(), []
+        return _part(name, rows, sum(row["trace"] is not None for row, _ in pending), sorted(damaged))
 
     def _standing(self, name: str) -> Part | None:
         """A part that an earlier attempt or run has made, unless some of it is to be tried again."""
@@ -164,6 +168,7 @@ class PartFolder:
         try:
             rows = list(read_rows([file], ("reason", "trace")))
         except FormatError:  # it is made again, in its place
+            self._damaged.add(f"{file.parent.name}/{file.name}")
             return None
         return None if any(row["reason"] in TRIED_AGAIN for row in rows) else _part(name, rows, 0)
 
@@ -193,6 +198,7 @@ class PartFolder:
             try:
                 table.copy(name, found.tokens, held)
             except FormatError:  # it is traced again
+                self._damaged.add(f"{found.tokens.parent.name}/{found.tokens.name}")
                 return False
             row["trace"] = name
         row |= {column: found.row[column] for column in MEASURED}
@@ -201,9 +207,12 @@ class PartFolder:
     def _copy_trace(self, held: str, name: str, rollout: Rollout) -> bool:
         """Save a trace under another name; False where it is gone or damaged."""
         for suffix in (".safetensors", ".unused"):
+            if not (file := self.traces / f"{held}{suffix}").exists():
+                continue
             try:
-                trace = load_trace(self.traces / f"{held}{suffix}")
+                trace = load_trace(file)
             except FormatError:
+                self._damaged.add(f"{file.parent.name}/{file.name}")
                 continue
             replace(trace, metadata={"id": rollout.id, **rollout.metadata}).save(self.traces / f"{name}.safetensors")
             return True
@@ -249,7 +258,7 @@ def _trace_name(row: Row) -> str:
     return f"{row['place']:07d}-{safe_name(row['id'])}-{row['key']}"
 
 
-def _part(name: str, rows: Sequence[Row], made: int) -> Part:
+def _part(name: str, rows: Sequence[Row], made: int, damaged: Sequence[str] = ()) -> Part:
     traced = sum(row["trace"] is not None for row in rows)
     reasons = Counter(row["reason"] for row in rows if row["reason"] is not None)
-    return Part(name=name, made=made, held=traced - made, skipped=dict(reasons))
+    return Part(name=name, made=made, held=traced - made, skipped=dict(reasons), damaged=damaged)

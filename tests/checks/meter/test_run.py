@@ -12,12 +12,15 @@ from typer.testing import CliRunner
 
 import flowtracer as ft
 from enumerable import Toy, toy_model, toy_tokenizer
+from flowtracer.checks.meter.rollouts import Group, as_batch
+from flowtracer.checks.meter.strategies import Strategies
 from flowtracer.cli import app
-from flowtracer.credit import Signals
+from flowtracer.credit import Signals, make_credit
 from flowtracer.errors import InputError
 from flowtracer.report.figures.meter import plot_worth
 from flowtracer.report.page.meter import meter_page
 from flowtracer.report.terminal.meter import meter_summary, meter_tables
+from tiny import tiny_model, tiny_tokenizer
 
 # torch's own, when it first differentiates forward
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -105,6 +108,7 @@ def test_another_policy_or_other_options_are_refused_in_the_same_folder(measured
         ({"minibatches": 1}, "2 minibatches"),
         ({"moment_steps": 0}, "moment_steps"),
         ({"loss_type": "vespo"}, "loss_type"),
+        ({"answer_pattern": "b"}, "answer_pattern"),
     ],
 )
 def test_options_that_measure_nothing_are_refused(wrong, message):
@@ -115,6 +119,19 @@ def test_options_that_measure_nothing_are_refused(wrong, message):
 def test_a_mix_of_what_is_not_measured_is_refused(tmp_path):
     with pytest.raises(InputError, match="expected a mix of uniform, first"):
         run(tmp_path, mix=["flow"])
+
+
+def test_answers_of_a_task_of_ones_own_are_found_by_its_pattern(measured, tmp_path):
+    """No response here states its answer in a usual way, so that without a pattern flow is silent."""
+    folder, _ = measured
+    assert "answer_pattern" not in (folder / "options.json").read_text(), "as folders of before there was one"
+    problem, tokenizer = Toy().problems("train", 1)[0], tiny_tokenizer()
+    prompt_ids, *responses = (tokenizer(text)["input_ids"] for text in ("3 + 4?", "3 + 4. Result: 7", "so 8"))
+    group = Group(problem=problem, prompt_ids=prompt_ids, response_ids=responses, rewards=[1.0, 0.0])
+    batch = as_batch([group], torch.device("cpu"))
+    for pattern, spoken_B in ((None, [False, False]), (r"Result: (\d)", [True, False])):
+        placing = Strategies(tiny_model(), tokenizer, {"flow": make_credit("flow")}, answer_pattern=pattern)
+        assert placing.place(batch)["flow"].scores_BR.isfinite().any(1).tolist() == spoken_B
 
 
 def spoken(result):
@@ -130,7 +147,7 @@ def test_a_silent_instrument_says_so_and_shows_no_table(measured):
     assert "too noisy to say anything" in " ".join(text.plain for text in meter_summary(silent))
     assert list(meter_tables(silent)) == []
     assert "Worth over plain GRPO" not in meter_page(silent)
-    assert next(meter_tables(spoken(result))).title.plain.startswith("worth")
+    assert next(meter_tables(spoken(result))).title.startswith("worth")
 
 
 def test_hostile_text_stays_text(measured):
@@ -188,6 +205,8 @@ def test_the_command_writes_json_page_and_figure(tmp_path):
     assert found["verdict"] in " ".join(done.output.split())
     assert {file.name for file in tmp_path.glob("meter.*")} == {"meter.json", "meter.html", "meter.svg", "meter.png"}
     assert max(len(line) for line in done.output.splitlines() if str(tmp_path) not in line) <= 80
+    piped = CliRunner().invoke(app, [*arguments, str(tmp_path), *small, "--credit", "flow,position", "--json"])
+    assert [worth["name"] for worth in json.loads(piped.stdout)["worths"]] == [w["name"] for w in found["worths"]]
 
 
 def test_mistakes_of_a_user_are_named(tmp_path, monkeypatch):

@@ -117,24 +117,13 @@ def measure(
     weights_B = token_weights(loss_type, mask_BR, max_tokens=max_tokens).squeeze(-1)
     maps_KBR = maps_KBR * weights_B[:, None]
     inner_K4 = torch.einsum("kbr,dbr->kd", maps_KBR.double(), slopes_5BR[:4].double()).float()
-    block = max(1, _GRADIENT_BYTES // (4 * policy.size))
-    norms: list[Tensor] = []
-    adam_norms: list[Tensor] = []
-    gram_KK = torch.full((len(maps_KBR),) * 2, torch.nan)
-    for start in range(0, len(maps_KBR), block):
-        gradients_KN = policy.gradients(batch.sampled, maps_KBR[start : start + block])
-        if check and start == 0:
-            terms_BR = maps_KBR[0] * slopes_5BR[:2].mean(0)
-            _agree(terms_BR, gradients_KN[0], direction.whole_N())
-        norms.append(gradients_KN.norm(dim=1))
-        if block >= len(maps_KBR):
-            gram_KK = gradients_KN @ gradients_KN.T
-        adam_norms.append((gradients_KN.mul_(adam_N)).norm(dim=1))
+    terms_BR = maps_KBR[0] * slopes_5BR[:2].mean(0) if check else None
+    norm_K, adam_norm_K, gram_KK = _sizes(policy, direction, batch, maps_KBR, terms_BR)
     return Measured(
         inner_K2=inner_K4[:, :2],
-        norm_K=torch.cat(norms),
+        norm_K=norm_K,
         adam_inner_K2=inner_K4[:, 2:],
-        adam_norm_K=torch.cat(adam_norms),
+        adam_norm_K=adam_norm_K,
         gram_KK=gram_KK,
         ids_BR=batch.sampled.response_ids_BR,
         mask_BR=mask_BR,
@@ -146,6 +135,30 @@ def measure(
         advantages_SBR=strategies_SBR,
         scores_SBR=torch.stack([each.scores_BR for each in placed.values()]),
     )
+
+
+def _sizes(
+    policy: Policy, direction: Direction, batch: Batch, maps_KBR: Float[Tensor, "K B R"], terms_BR: Tensor | None
+) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"], Float[Tensor, "K K"]]:
+    """Norms of the gradient of each map, plain and as Adam scales it, and inner products where all fit at a time.
+
+    Raises:
+        CaptureError: The first map's inner product with the true gradient is not the sum of these terms.
+    """
+    adam_N = direction.adam_N()
+    block = max(1, _GRADIENT_BYTES // (4 * policy.size))
+    norms: list[Tensor] = []
+    adam_norms: list[Tensor] = []
+    gram_KK = torch.full((len(maps_KBR),) * 2, torch.nan)
+    for start in range(0, len(maps_KBR), block):
+        gradients_KN = policy.gradients(batch.sampled, maps_KBR[start : start + block])
+        if terms_BR is not None and start == 0:
+            _agree(terms_BR, gradients_KN[0], direction.whole_N())
+        norms.append(gradients_KN.norm(dim=1))
+        if block >= len(maps_KBR):
+            gram_KK = gradients_KN @ gradients_KN.T
+        adam_norms.append((gradients_KN.mul_(adam_N)).norm(dim=1))
+    return torch.cat(norms), torch.cat(adam_norms), gram_KK
 
 
 def ceilings(

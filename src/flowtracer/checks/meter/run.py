@@ -33,6 +33,7 @@ from flowtracer.folders import LineFile, claim, digest, lock, write_atomically
 from flowtracer.model.generate import Sampling
 from flowtracer.model.load import model_name
 from flowtracer.tasks import LabelledTask, Task
+from flowtracer.text.answer import check_pattern
 
 UNMIXED = ("random", "shuffled")
 """Controls that no mix would use."""
@@ -63,6 +64,8 @@ class MeterOptions:
     """Minibatches of plain GRPO that Adam's second moments are made of."""
     split: str = "train"
     seed: int = 0
+    answer_pattern: str | None = None
+    """How responses of a task of one's own state their answer, as a regular expression whose first group it is."""
 
     def __post_init__(self) -> None:
         if self.group < 2 or self.batch % self.group:
@@ -74,6 +77,7 @@ class MeterOptions:
             )
         if self.moment_steps < 1:
             raise InputError(f"expected moment_steps of at least 1, got {self.moment_steps}")
+        check_pattern(self.answer_pattern)
         if self.loss_type not in LOSS_TYPES:
             raise InputError(f"expected loss_type among {', '.join(LOSS_TYPES)}, got {self.loss_type!r}")
 
@@ -118,27 +122,10 @@ def meter(
     names = [*strategies, *(ORACLES if isinstance(task, LabelledTask) else ())]
     with _folder(out) as folder:
         made_with = {"model": model_name(model), "weights": _fingerprint(model), "task": _task_text(task)}
-        claim(folder, made_with | asdict(options))
+        # Folders of before there was a choice of pattern say nothing of it.
+        claim(folder, made_with | {name: value for name, value in asdict(options).items() if value is not None})
         run = _Run(model, tokenizer, task, policy, options, folder, on_progress)
-        groups = run.draw()
-        true, rest = groups[: -options.minibatches * run.per_step], groups[-options.minibatches * run.per_step :]
-        direction = run.direction(true)
-        measured = run.measure(direction, rest, strategies)
-        with run.clock("statistics"):
-            result = MeterResult(
-                model=made_with["model"],
-                task=made_with["task"],
-                minibatches=options.minibatches,
-                batch=options.batch,
-                loss_type=options.loss_type,
-                parameters=options.parameters,
-                truth=true_gradient(true, direction, measured, names),
-                worths=worths(measured, names, seed=options.seed),
-                mix=best_mix(measured, names, mixed, seed=options.seed),
-                tokens=token_truths(measured, names, group=options.group, seed=options.seed),
-                examples=examples(tokenizer, rest[: run.per_step], measured[0], names),
-                seconds=run.clock.seconds,
-            )
+        result = run.result(made_with, strategies, names, mixed)
         write_atomically(folder / "meter.json", json.dumps(result.to_dict(), indent=1) + "\n")
     return result
 
@@ -165,6 +152,31 @@ class _Run:
         self._on_progress = on_progress
         self.per_step = options.batch // options.group
         self.clock = _Clock()
+
+    def result(
+        self, made_with: Mapping[str, str], strategies: Mapping[str, Credit], names: Sequence[str], mixed: Sequence[str]
+    ) -> MeterResult:
+        """All stages, one after the other."""
+        options = self._options
+        groups, spared = self.draw(), options.minibatches * self.per_step
+        true, rest = groups[:-spared], groups[-spared:]
+        direction = self.direction(true)
+        measured = self.measure(direction, rest, strategies)
+        with self.clock("statistics"):
+            return MeterResult(
+                model=made_with["model"],
+                task=made_with["task"],
+                minibatches=options.minibatches,
+                batch=options.batch,
+                loss_type=options.loss_type,
+                parameters=options.parameters,
+                truth=true_gradient(true, direction, measured, names),
+                worths=worths(measured, names, seed=options.seed),
+                mix=best_mix(measured, names, mixed, seed=options.seed),
+                tokens=token_truths(measured, names, group=options.group, seed=options.seed),
+                examples=examples(self._tokenizer, rest[: self.per_step], measured[0], names),
+                seconds=self.clock.seconds,
+            )
 
     def draw(self) -> list[Group]:
         """Rollouts: those for the true gradient, then those of the minibatches."""
@@ -207,6 +219,7 @@ class _Run:
             strategies,
             temperature=options.temperature,
             rows_per_forward=policy.rows_per_forward,
+            answer_pattern=options.answer_pattern,
         )
         measured = []
         for number in range(options.minibatches):

@@ -67,6 +67,7 @@ class Strategies:
         strategies: By name.
         temperature: What logits are divided by.
         rows_per_forward: Sequences in one forward.
+        answer_pattern: How responses state their answer; None for the usual ways.
     """
 
     def __init__(
@@ -77,11 +78,19 @@ class Strategies:
         *,
         temperature: float = 1.0,
         rows_per_forward: int = 16,
+        answer_pattern: str | None = None,
     ) -> None:
         self._order = list(strategies)
         self._together = read_together(strategies)
         self._readers = [
-            SignalReader(model, tokenizer, together, temperature=temperature, rows_per_forward=rows_per_forward)
+            SignalReader(
+                model,
+                tokenizer,
+                together,
+                temperature=temperature,
+                rows_per_forward=rows_per_forward,
+                answer_pattern=answer_pattern,
+            )
             for together in self._together
         ]
 

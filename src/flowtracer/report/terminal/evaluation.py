@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from flowtracer.evaluation.summary import BenchmarkResult
+from flowtracer.report.terminal.numbers import NumberTable
 
 
-def benchmark_tables(results: Sequence[BenchmarkResult]) -> Iterator[Table]:
+def benchmark_tables(results: Sequence[BenchmarkResult]) -> Iterator[NumberTable]:
     """avg@k and pass@k, then reasons; agreement with labels where responses had them."""
     ks = sorted({int(k) for result in results for k in result.passes} - {1})
-    table = Table(pad_edge=False, title=Text("95 % intervals over problems"), title_justify="left")
-    table.add_column("benchmark")
-    for header in ("problems", "samples", "avg@k", *(f"pass@{k}" for k in ks), "tokens", "ended"):
-        table.add_column(header, justify="right")
+    numbers = ("problems", "samples", "avg@k", *(f"pass@{k}" for k in ks), "tokens", "ended")
+    table = NumberTable("95 % intervals over problems", ("benchmark",), numbers)
     for result in results:
         passes = [result.passes.get(str(k)) for k in ks]
         table.add_row(
-            Text(result.benchmark),
+            result.benchmark,
             str(result.problems),
             str(result.samples),
             result.average.percent(),
@@ -29,18 +25,17 @@ def benchmark_tables(results: Sequence[BenchmarkResult]) -> Iterator[Table]:
             f"{result.finished:.0%}",
         )
     yield table
-    what = Table("benchmark", "responses", "answer found by", "records skipped", pad_edge=False)
+    what = NumberTable("", ("benchmark", "responses", "answer found by", "records skipped"), ())
     for result in results:
-        what.add_row(Text(result.benchmark), _counts(result.reasons), _counts(result.found), _counts(result.skipped))
+        what.add_row(result.benchmark, _counts(result.reasons), _counts(result.found), _counts(result.skipped))
     yield what
     labelled = [(result.benchmark, result.agreement) for result in results if result.agreement is not None]
     if labelled:
-        beside = Table("benchmark", "labelled", "same as the label", "right here alone", "right by the label alone")
+        numbers = ("labelled", "same as the label", "right here alone", "right by the label alone")
+        beside = NumberTable("", ("benchmark",), numbers)
         for name, agreement in labelled:
             share = f"{agreement.same} ({agreement.same / agreement.labelled:.2%})"
-            beside.add_row(
-                Text(name), str(agreement.labelled), share, str(agreement.only_here), str(agreement.only_label)
-            )
+            beside.add_row(name, str(agreement.labelled), share, str(agreement.only_here), str(agreement.only_label))
         yield beside
 
 

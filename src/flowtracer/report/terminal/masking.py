@@ -5,50 +5,43 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from flowtracer.checks.masking import MaskingSummary, ScoreAgreement
 from flowtracer.intervals import Interval
+from flowtracer.report.terminal.numbers import NumberTable
 
 
-def masking_tables(summary: MaskingSummary) -> Iterator[Table]:
+def masking_tables(summary: MaskingSummary) -> Iterator[NumberTable]:
     """What hiding did, and how far log p falls and comes back."""
     right = "" if summary.right_before is None else f"; {summary.right_before:.0%} right with nothing hidden"
     title = f"{summary.rollouts} rollouts, {summary.graded} with a gold answer{right}"
-    table = Table("hidden", "share", title=Text(title), title_justify="left", pad_edge=False)
-    for header in ("answers changed", "right or wrong flipped", "log p", "changed over random"):
-        table.add_column(header, justify="right")
-    last = ""
+    numbers = ("answers changed", "right or wrong flipped", "log p", "changed over random")
+    table = NumberTable(title, ("hidden", "share"), numbers)
     for row in summary.rows:
-        name = row.by if row.by == row.end else f"{row.by} {row.end}"
         table.add_row(
-            name if name != last else "",
+            row.by if row.by == row.end else f"{row.by} {row.end}",
             f"{row.share:.0%}",
             _percent(row.changed),
             _percent(row.flipped),
             _number(row.log_prob_change),
             "" if row.by == row.end else _percent(row.changed_over_random),
         )
-        last = name
     yield table
-    areas = Table("curve", "by", title=Text("mean change of log p"), title_justify="left", pad_edge=False)
-    areas.add_column("area over the shares", justify="right")
-    areas.add_column("at each share")
+    shares = sorted({share for curve in summary.curves for share in curve.shares})
+    areas = NumberTable("mean change of log p", ("curve", "by"), ("area over shares", *(f"at {s:.0%}" for s in shares)))
     for curve in summary.curves:
-        points = zip(curve.shares, curve.heights, strict=True)
-        areas.add_row(
-            curve.kind, curve.by, _number(curve.area), "  ".join(f"{s:.0%} {height:+.2f}" for s, height in points)
-        )
+        heights = dict(
+            zip(curve.shares, curve.heights, strict=True)
+        )  # a curve has its own end beside the others' shares
+        points = (f"{heights[share]:+.2f}" if share in heights else "" for share in shares)
+        areas.add_row(curve.kind, curve.by, _number(curve.area), *points)
     yield areas
 
 
-def agreement_table(rows: Sequence[ScoreAgreement], first: str) -> Table:
+def agreement_table(rows: Sequence[ScoreAgreement], first: str) -> NumberTable:
     """How scores order tokens by the effect of hiding each; `first` is what the last column is held against."""
     title = f"{rows[0].correlation.items} responses, every token hidden in turn"
-    table = Table("score", title=Text(title), title_justify="left", pad_edge=False)
-    for header in ("rank correlation", "away from the cue", "effect on its top fifth", f"over {first}"):
-        table.add_column(header, justify="right")
+    numbers = ("rank correlation", "away from the cue", "effect on its top fifth", f"over {first}")
+    table = NumberTable(title, ("score",), numbers)
     for row in rows:
         table.add_row(row.name, _number(row.correlation), _number(row.away), _percent(row.top), _number(row.over))
     return table

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rich.table import Table
 from rich.text import Text
 
 from flowtracer.checks.meter import MeterResult
 from flowtracer.checks.meter.truth import TokenTruth
 from flowtracer.intervals import Interval
+from flowtracer.report.terminal.numbers import NumberTable
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -29,7 +29,7 @@ def meter_summary(result: MeterResult) -> Iterator[Text]:
     yield Text(truth.verdict(), style="red" if truth.silent else "")
 
 
-def meter_tables(result: MeterResult) -> Iterator[Table]:
+def meter_tables(result: MeterResult) -> Iterator[NumberTable]:
     """Worth over plain GRPO, then what scores know of single tokens; neither where the instrument is silent."""
     if result.truth.silent:
         return
@@ -39,11 +39,9 @@ def meter_tables(result: MeterResult) -> Iterator[Table]:
         yield _mix(result)
 
 
-def _worths(result: MeterResult) -> Table:
+def _worths(result: MeterResult) -> NumberTable:
     title = f"worth over uniform, {result.minibatches} minibatches of {result.batch}, 95 % intervals"
-    table = Table("strategy", title=Text(title), title_justify="left", pad_edge=False)
-    for header in ("plain", "Adam", "rollouts"):
-        table.add_column(header, justify="right", no_wrap=True)
+    table = NumberTable(title, ("strategy",), ("plain", "Adam", "rollouts"))
     rows = [worth for worth in result.worths if worth.kind != "flattered"]
     rows += [result.mix.worth] if result.mix is not None else []
     for worth in sorted(rows, key=lambda worth: -worth.plain.mean):
@@ -53,21 +51,17 @@ def _worths(result: MeterResult) -> Table:
     return table
 
 
-def _tokens(result: MeterResult) -> Table:
+def _tokens(result: MeterResult) -> NumberTable:
     title = "scores against what tokens contribute, and the best factor by tenth of score"
-    table = Table("strategy", title=Text(title), title_justify="left", pad_edge=False)
-    for header in ("AUROC", "rank corr."):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("low to high", no_wrap=True)
+    table = NumberTable(title, ("strategy",), ("AUROC", "rank corr.", "low to high"))
     for row in sorted(result.tokens, key=lambda row: -row.auroc.mean):
         if not math.isnan(row.correlation.mean):
             table.add_row(row.name, number(row.auroc), number(row.correlation, "+"), sparks(row))
     return table
 
 
-def _mix(result: MeterResult) -> Table:
-    table = Table("strategy", title=Text("the best mix of their advantages"), title_justify="left", pad_edge=False)
-    table.add_column("share", justify="right")
+def _mix(result: MeterResult) -> NumberTable:
+    table = NumberTable("the best mix of their advantages", ("strategy",), ("share",))
     coefficients = result.mix.coefficients if result.mix is not None else {}
     for name, share in sorted(coefficients.items(), key=lambda item: -abs(item[1])):
         if abs(share) >= 0.02:

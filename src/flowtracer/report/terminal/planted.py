@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
-from rich.text import Text
-
 from flowtracer.checks.planted import Faithfulness, Separation
 from flowtracer.intervals import Interval
+from flowtracer.report.terminal.numbers import NumberTable
 
 
-def faithfulness_tables(result: Faithfulness) -> Iterator[Table]:
+def faithfulness_tables(result: Faithfulness) -> Iterator[NumberTable]:
     """One table for what strategies rank by, one for the credit that they give, one for signals if there are any."""
     over = f"{result.right} of {result.worked} worked responses concluded rightly"
     scores = [row for row in result.rows if row.key.by == "score"]
@@ -25,27 +23,23 @@ def faithfulness_tables(result: Faithfulness) -> Iterator[Table]:
         yield _by_band("AUROC of signals by band of layers, by step", signals)
 
 
-def _by_strategy(title: str, rows: list[Separation]) -> Table:
-    table = Table("strategy", title=Text(title), title_justify="left", pad_edge=False)
-    for header in ("steps", "steps by mean", "tokens", "problems"):
-        table.add_column(header, justify="right")
+def _by_strategy(title: str, rows: list[Separation]) -> NumberTable:
+    table = NumberTable(title, ("strategy",), ("steps", "steps by mean", "tokens", "problems"))
     for row in rows:
         shares = [_share(interval) for interval in (row.steps, row.step_means, row.tokens)]
         table.add_row(row.key.name, *shares, str(row.steps.items))
     return table
 
 
-def _by_band(title: str, rows: list[Separation]) -> Table:
+def _by_band(title: str, rows: list[Separation]) -> NumberTable:
     """Signals down, bands across; what no band has stands under the first column."""
     bands = list(dict.fromkeys(row.key.band for row in rows if row.key.band))
-    table = Table("signal", title=Text(title), title_justify="left", pad_edge=False)
-    for band in bands:
-        table.add_column(band, justify="right")
+    table = NumberTable(title, ("signal",), bands)
     found = {(row.key.name, row.key.band): _share(row.steps) for row in rows}
     for name in dict.fromkeys(row.key.name for row in rows):
         control = found.get((name, ""))
         cells = [found.get((name, band), "") for band in bands]
-        table.add_row(*([name, *cells] if control is None else [f"{name} (control)", control]))
+        table.add_row(*([name, *cells] if control is None else [f"{name} (control)", control, *cells[1:]]))
     return table
 
 
