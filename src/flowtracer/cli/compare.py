@@ -21,9 +21,10 @@ def compare(
     """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
     from flowtracer.report.page.comparison import comparison_page, group_page
     from flowtracer.report.page.html import write_page
-    from flowtracer.report.terminal.comparison import render_comparison, render_group
+    from flowtracer.report.terminal.comparison import render_comparison
+    from flowtracer.report.terminal.group import render_group
     from flowtracer.trace.compare import compare as compare_two
-    from flowtracer.trace.compare import compare_group
+    from flowtracer.trace.group import compare_group
 
     loaded = [trace for _, trace in load_traces(traces)]
     if len(loaded) == 2:

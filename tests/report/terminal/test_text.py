@@ -8,7 +8,8 @@ from rich.console import Console
 
 import flowtracer as ft
 from flowtracer.report.explain import explain, explanation
-from flowtracer.report.terminal.comparison import render_comparison, render_group
+from flowtracer.report.terminal.comparison import render_comparison
+from flowtracer.report.terminal.group import render_group
 from synthetic import RIGHT, WRONG, synthetic_trace
 
 HOSTILE = ("\x1b[2J", "\r", "\u202e", "\ud800", "[bold]", "{x}", "$", "é" * 300, "\n", "A", ":", " ", "\x1b[31m7")

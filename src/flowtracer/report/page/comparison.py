@@ -8,7 +8,8 @@ from typing import Any
 from flowtracer.report.page.html import render
 from flowtracer.report.page.payload import pack, pack_trace
 from flowtracer.text.printable import one_line
-from flowtracer.trace.compare import Comparison, GroupComparison
+from flowtracer.trace.compare import Comparison
+from flowtracer.trace.group import GroupComparison
 from flowtracer.trace.measures import identity
 from flowtracer.trace.trace import Trace
 from flowtracer.trace.unit_flow import Hub
