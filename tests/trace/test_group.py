@@ -150,6 +150,12 @@ def test_right_and_wrong_by_reward():
     assert told_sides([graded(traces[0], reward=0.1)] * 3).told_by is None
 
 
+def test_traces_of_different_kinds_are_named(group):
+    assert "traced in different ways" not in group.caveat()
+    other = replace(group.traces[0], capacity="value")
+    assert "traced in different ways" in ft.compare_group([*group.traces[1:], other]).caveat()
+
+
 @pytest.mark.parametrize(
     ("verdict", "says"),
     [

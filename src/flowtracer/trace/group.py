@@ -107,6 +107,13 @@ class GroupComparison:
 
     def caveat(self) -> str:
         """What the group can tell of right against wrong, and what it is too small for."""
+        ways = {(t.model, t.layers, t.at, t.capacity, t.graph, t.ends) for t in self.traces}
+        differently = (
+            " They were traced in different ways, so their flows are not on one scale." if len(ways) > 1 else ""
+        )
+        return self._told() + differently
+
+    def _told(self) -> str:
         if self.sides.told_by is None:
             return "None of the responses is known to be right or wrong, nor has a reward that tells it from others."
         counts = {side: self.sides.of.count(side) for side in ("right", "wrong", None)}

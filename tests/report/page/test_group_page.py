@@ -87,7 +87,8 @@ def test_a_box_opens_the_text_at_its_step_by_keyboard_alone(opened, file, group)
     branch = group.tree[widest]
     current = page.page.locator("#chosen .current")
     assert branch.texts[0] in " ".join(current.inner_text().replace("\u21b5", "").split())
-    assert current.is_visible()
+    inside = "(row) => row.getBoundingClientRect().top >= 0 && row.getBoundingClientRect().bottom <= innerHeight"
+    assert current.evaluate(inside)
     names = [group.traces[member].metadata["id"] for member in branch.members]
     assert page.texts("#chosen .bar button") == [*names, "Close"]
     page.page.locator("#chosen .bar button").nth(1).click()
