@@ -95,13 +95,13 @@ export class PartTree {
   /** Ends stand below each other, and each box in the middle of what leaves it; returns the height of all. */
   private place(): number {
     let reached = 0;
-    // Boxes stand behind the one that they leave, so that the last come first here, and ends in reading order there.
     for (const box of this.boxes) {
       box.height = box.branch.members.length * this.stripe;
       if (box.ways.length > 0) continue;
       box.top = reached;
       reached += box.height + GAP;
     }
+    // A box comes before those that leave it, which must have their places.
     for (const box of [...this.boxes].reverse()) {
       if (box.ways.length === 0) continue;
       const last = box.ways[box.ways.length - 1];

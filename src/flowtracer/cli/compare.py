@@ -18,7 +18,10 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
 ) -> None:
-    """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
+    """Compare two responses to one prompt: where they part, hubs kept, lost and new.
+
+    More than two are a group: what right and wrong ones share, where they part, and what flowed differently.
+    """
     from flowtracer.report.page.comparison import comparison_page, group_page
     from flowtracer.report.page.html import write_page
     from flowtracer.report.terminal.comparison import render_comparison
