@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from flowtracer.rl.own_loop import CreditWeights, credit_weights
     from flowtracer.tasks import TASKS
     from flowtracer.text.span import Span
-    from flowtracer.trace.compare import Comparison, GroupComparison, compare, compare_group
+    from flowtracer.trace.compare import Comparison, compare
+    from flowtracer.trace.group import GroupComparison, compare_group
     from flowtracer.trace.trace import Rollout, Skipped, Trace, load_trace
     from flowtracer.tracing.tracer import Tracer
 
@@ -26,7 +27,7 @@ _HOME = {
     "Comparison": "trace.compare",
     "CreditWeights": "rl.own_loop",
     "FlowResult": "flow",
-    "GroupComparison": "trace.compare",
+    "GroupComparison": "trace.group",
     "MeterOptions": "checks.meter",
     "MeterResult": "checks.meter",
     "Rollout": "trace",
@@ -36,7 +37,7 @@ _HOME = {
     "Trace": "trace",
     "Tracer": "tracing.tracer",
     "compare": "trace.compare",
-    "compare_group": "trace.compare",
+    "compare_group": "trace.group",
     "compute_flow": "flow",
     "credit_weights": "rl.own_loop",
     "load_trace": "trace",

@@ -12,6 +12,7 @@ from flowtracer.trace.measures import (
     concentration,
     concentration_curve,
     hub_share,
+    made_by,
     reasoning,
     reward,
     step_of,
@@ -81,3 +82,17 @@ def test_what_a_rollout_brought_along():
     assert verdict(make_trace()) == "right"
     plain = dataclasses.replace(graded, metadata={"reward": "high"})
     assert (verdict(plain), reward(plain.metadata)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({}, ""),
+        ({"capacity": "value"}, "weighed by value"),
+        ({"graph": "layered", "ends": "anywhere"}, "layered walks"),
+        ({"graph": "layered", "ends": "anywhere", "capacity": "alti"}, "layered walks, weighed by alti"),
+        ({"graph": "layered", "ends": "question"}, "layered walks that end in the question"),
+    ],
+)
+def test_what_a_trace_was_made_by_is_said_where_it_is_not_the_default(made, says):
+    assert made_by(make_trace(**made)) == says

@@ -18,6 +18,8 @@ interface Row {
   concentration?: number;
   hubs?: number;
   words?: string[];
+  /** By what the trace was made, where that is not the default. */
+  made?: string;
   /** Why there is no trace. Without a reason and without a page, the trace was not kept. */
   reason?: string;
   message?: string;
@@ -68,6 +70,13 @@ const COLUMNS: Column[] = [
     note: "Rule that found the answer",
     value: (row) => row.found,
     cell: (row) => row.found ?? "",
+  },
+  {
+    key: "made",
+    title: "made by",
+    note: "What the flow walks over, and what an edge weighs",
+    value: (row) => row.made || undefined,
+    cell: (row) => row.made ?? "",
   },
   number(
     "reward",
@@ -130,7 +139,9 @@ class IndexPage {
   private readonly lines = new Lines(find("#list"), (index) => this.line(this.chosen[index]));
 
   constructor(private readonly rows: Row[]) {
-    this.texts = new Map(rows.map((row) => [row, [row.name, row.answer, row.reason].join("\n").toLowerCase()]));
+    this.texts = new Map(
+      rows.map((row) => [row, [row.name, row.answer, row.reason, row.made].join("\n").toLowerCase()]),
+    );
     this.columns = COLUMNS.filter((column) => rows.some((row) => column.value(row) !== undefined));
     this.readHash();
     this.addFilters();

@@ -58,7 +58,8 @@ export function pictureToSvg(picture: Picture, title: string, caption: string): 
   return new XMLSerializer().serializeToString(figure);
 }
 
-function make(name: string, attributes: Record<string, string>, text = ""): SVGElement {
+/** An element of a picture, made by the browser. */
+export function make(name: string, attributes: Record<string, string>, text = ""): SVGElement {
   const made = document.createElementNS(SVG, name) as SVGElement;
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   if (text) made.textContent = text.replace(FORBIDDEN, "\ufffd");

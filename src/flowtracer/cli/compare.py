@@ -17,12 +17,16 @@ def compare(
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
 ) -> None:
-    """Compare two responses to one prompt: where they part, hubs kept, lost and new. More than two: a group."""
+    """Compare two responses to one prompt: where they part, hubs kept, lost and new.
+
+    More than two are a group: what right and wrong ones share, where they part, and what flowed differently.
+    """
     from flowtracer.report.page.comparison import comparison_page, group_page
     from flowtracer.report.page.html import write_page
-    from flowtracer.report.terminal.comparison import render_comparison, render_group
+    from flowtracer.report.terminal.comparison import render_comparison
+    from flowtracer.report.terminal.group import render_group
     from flowtracer.trace.compare import compare as compare_two
-    from flowtracer.trace.compare import compare_group
+    from flowtracer.trace.group import compare_group
 
     loaded = [trace for _, trace in load_traces(traces)]
     if len(loaded) == 2:

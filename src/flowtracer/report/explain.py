@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flowtracer.text.printable import one_line, printable
-from flowtracer.trace.measures import identity
+from flowtracer.trace.measures import identity, made_by
 from flowtracer.trace.trace import Trace
 
 _STEP_LENGTH = 72
@@ -42,12 +42,11 @@ def explain(trace: Trace, *, hubs: int = 8, paths: int = 5) -> str:
     known = explanation(trace, hubs=hubs, paths=paths)
     verdict = f", {known['verdict']}" if known["verdict"] else ""
     name = f"{printable(known['id'])}: " if known["id"] else ""
-    over = "layers" if trace.graph == "layered" else "tokens"
+    made = f", {printable(made_by(trace))}" if made_by(trace) else ""
     parts = [
         [f"{name}{known['summary']}"],
         [
-            f"{known['tokens']} tokens, {len(trace.response)} of them the response; {printable(trace.model)}, "
-            f"{printable(trace.capacity)} over {over}; "
+            f"{known['tokens']} tokens, {len(trace.response)} of them the response; {printable(trace.model)}{made}; "
             f"answer {printable(trace.answer_text)}{verdict}, found by the rule “{trace.answer_rule}”"
         ],
         ["Hubs", *_columns(_hub_rows(known["hubs"]))],

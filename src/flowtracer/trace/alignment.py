@@ -1,24 +1,40 @@
-"""Steps of two responses side by side, in order.
+"""Which steps of responses are the same: of two side by side, in order, and of many by what they say.
 
-1. Equal steps are paired by difflib's longest matching blocks.
+1. Of two, equal steps are paired by difflib's longest matching blocks.
 2. Between those, the pairing in order whose words are most alike, by dynamic programming.
 3. What has no partner stands alone.
+
+Likeness does not carry over from pair to pair, so among many two steps are one where `said` is equal:
+
+1. the same words, numbers and operators in the same order, whatever their case, punctuation and spacing; or
+2. of steps with three numbers or more, as a calculation has: the same numbers, the same of them last, and the same
+   names of one letter. So "60 x 3 = 180" and "The second month: 3*60 = $180" are one step in other words; "p = y+3,
+   y is 3, p is 6" and "n = y+3, y is 3, n is 6" are two.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import numpy as np
 
 from flowtracer.shapes import Float, ndarray
+from flowtracer.text.numbers import parse_number
+from flowtracer.text.words import split_words
 from flowtracer.trace.trace import Trace
 
 LIKENESS = 0.5
 """Steps are called the same step, reworded, from this share of common words on."""
+
+
+_CALCULATION = 3
+"""Numbers of a step that make it a calculation: two that something is done with, and what comes of it."""
+_NO_NAMES = frozenset("aAI")
+"""Words of one letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +54,23 @@ Words = tuple[str, ...]
 def step_words(trace: Trace, first: int) -> list[Words]:
     """Words of each step from number `first` on."""
     return [tuple(trace.slice_text(span).split()) for span in trace.step_spans[first:]]
+
+
+def said(text: str) -> Hashable:
+    """What a step says: equal for steps that are the same, step by step among many responses."""
+    written = [(word.kind, text[word.span.start : word.span.stop]) for word in split_words(text)]
+    numbers = [_value(piece) for kind, piece in written if kind == "number"]
+    if len(numbers) >= _CALCULATION:
+        *taken, last = numbers
+        names = {piece for kind, piece in written if kind == "word" and len(piece) == 1 and piece not in _NO_NAMES}
+        return frozenset(Counter(taken).items()), last, frozenset(names)
+    return tuple(_value(piece) if kind == "number" else piece.casefold() for kind, piece in written) or text.strip()
+
+
+def _value(number: str) -> Hashable:
+    """The value of a number, or, where it is too long to be one, its digits."""
+    value = parse_number(number)
+    return number if value is None else value
 
 
 def align_steps(a: list[Words], b: list[Words], shift: int) -> tuple[StepPair, ...]:

@@ -1,4 +1,4 @@
-"""Two responses to one prompt side by side, and a group of them: where they part, and which hubs they share.
+"""Two responses to one prompt side by side: where they part, and which hubs they share. `group.py` has more of them.
 
 1. The *shared prefix* is the longest run of leading tokens with the same text; a step is shared if it lies there whole.
 2. The *divergence* is the first token after it.
@@ -17,8 +17,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from flowtracer.errors import InputError
 from flowtracer.shapes import Float, Int, ndarray
@@ -69,18 +67,20 @@ class Comparison:
     def summary(self) -> str:
         """One sentence: where they part, what became of the hubs, and the two answers."""
         hubs = len(self.hubs_kept) + len(self.hubs_lost)
-        fate = f"of {_count(hubs, 'hub')} {len(self.hubs_kept)} {'is' if len(self.hubs_kept) == 1 else 'are'} kept"
+        fate = f"of {counted(hubs, 'hub')} {len(self.hubs_kept)} {'is' if len(self.hubs_kept) == 1 else 'are'} kept"
         fate += f", {len(self.hubs_lost)} lost, {len(self.hubs_new)} new"
-        return f"{self._parting()}; {fate}; the answers are {_answer(self.a)} and {_answer(self.b)}."
+        return f"{self._parting()}; {fate}; the answers are {told_answer(self.a)} and {told_answer(self.b)}."
 
     def _parting(self) -> str:
         if self.divergence is None:
-            return f"Both say the same {_count(self.shared_tokens, 'token')}"
+            return f"Both say the same {counted(self.shared_tokens, 'token')}"
         labels = [
             "the end" if label is None else f"“{label}”" for label in (self.divergence.label_a, self.divergence.label_b)
         ]
         steps = max(self.shared_steps - 1, 0)
-        shared = _count(self.shared_tokens, "token") + (f" ({_count(steps, 'step')} of the response)" if steps else "")
+        shared = counted(self.shared_tokens, "token") + (
+            f" ({counted(steps, 'step')} of the response)" if steps else ""
+        )
         return f"They share {shared} and part at {labels[0]} against {labels[1]}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,63 +100,6 @@ class Comparison:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupHub:
-    """A word that is a hub in some responses of a group."""
-
-    label: str
-    kind: str
-    members: tuple[int, ...]
-    """Responses that have it among their hubs."""
-    right: int
-    """How many of them are known to be right."""
-    wrong: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupComparison:
-    """Several responses to one prompt."""
-
-    traces: tuple[Trace, ...]
-    shared_tokens: int
-    """Leading tokens that all share."""
-    pair_tokens: Int[ndarray, "G G"]
-    """Leading tokens that each pair shares; on the diagonal the length of each."""
-    hubs: tuple[GroupHub, ...]
-    """Hubs of the responses by word and kind, those of most responses first."""
-    prompt_throughput: Float[ndarray, "G P"]
-    """What each response makes of the tokens of the prompt."""
-
-    def prompt_difference(self) -> Float[ndarray, " P"] | None:
-        """Mean throughput of the prompt's tokens in right responses less that in wrong ones; None without either."""
-        verdicts = np.array([verdict(trace) or "" for trace in self.traces])
-        right, wrong = self.prompt_throughput[verdicts == "right"], self.prompt_throughput[verdicts == "wrong"]
-        return right.mean(0) - wrong.mean(0) if len(right) and len(wrong) else None
-
-    def summary(self) -> str:
-        """One sentence: what they share, their answers, and the most common hub."""
-        answers = list(dict.fromkeys(_answer(trace) for trace in self.traces))
-        shown = ", ".join(answers[:4]) + (f" and {len(answers) - 4} more" if len(answers) > 4 else "")
-        sentence = f"{len(self.traces)} responses share {_count(self.shared_tokens, 'token')} and answer {shown}"
-        if not self.hubs:
-            return f"{sentence}; none has a hub."
-        hub = self.hubs[0]
-        return f"{sentence}; the most common hub is “{hub.label}”, in {len(hub.members)} of them."
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the traces, which are named, as plain lists, numbers and strings, ready for JSON."""
-        difference = self.prompt_difference()
-        return {
-            "summary": self.summary(),
-            "traces": [identity(trace) for trace in self.traces],
-            "shared_tokens": self.shared_tokens,
-            "pair_tokens": self.pair_tokens.tolist(),
-            "hubs": [asdict(hub) for hub in self.hubs],
-            "prompt_throughput": self.prompt_throughput.tolist(),
-            "prompt_difference": None if difference is None else difference.tolist(),
-        }
-
-
 def compare(a: Trace, b: Trace, *, hubs: int = 5) -> Comparison:
     """What two responses to one prompt share, and where they differ.
 
@@ -169,7 +112,7 @@ def compare(a: Trace, b: Trace, *, hubs: int = 5) -> Comparison:
         InputError: Traces of different prompts.
     """
     shared = shared_prefix(a, b)
-    _refuse_strangers((a, b), [len(a), shared])
+    refuse_strangers((a, b), [len(a), shared])
     spans = zip(a.step_spans, b.step_spans, strict=False)
     shared_steps = sum(
         1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[0].stop <= shared, spans)
@@ -189,31 +132,12 @@ def compare(a: Trace, b: Trace, *, hubs: int = 5) -> Comparison:
     )
 
 
-def compare_group(traces: Sequence[Trace], *, hubs: int = 5) -> GroupComparison:
-    """What several responses to one prompt share.
+def refuse_strangers(traces: Sequence[Trace], shared: Sequence[int] | Int[ndarray, " G"]) -> None:
+    """Raise unless all have the first's prompt, with which they share so many tokens.
 
     Raises:
-        InputError: Fewer than two traces, or traces of different prompts.
+        InputError: Names those of other prompts.
     """
-    if len(traces) < 2:
-        raise InputError(f"expected at least two traces to compare, got {len(traces)}")
-    size = len(traces)
-    pairs = np.diag([len(trace) for trace in traces])
-    for i, j in itertools.combinations(range(size), 2):
-        pairs[i, j] = pairs[j, i] = shared_prefix(traces[i], traces[j])
-    _refuse_strangers(traces, pairs[0])
-    prompt = traces[0].response.start
-    return GroupComparison(
-        traces=tuple(traces),
-        shared_tokens=int(pairs.min()),
-        pair_tokens=pairs,
-        hubs=_group_hubs(traces, hubs),
-        prompt_throughput=np.stack([trace.throughput[:prompt] for trace in traces]),
-    )
-
-
-def _refuse_strangers(traces: Sequence[Trace], shared: Sequence[int] | Int[ndarray, " G"]) -> None:
-    """Raise unless all have the first's prompt, with which they share so many tokens."""
     prompt = traces[0].response.start
     pairs = enumerate(zip(traces, shared, strict=True))
     strangers = [i for i, (trace, tokens) in pairs if trace.response.start != prompt or tokens < prompt]
@@ -256,28 +180,12 @@ def _match_hubs(
     return kept, tuple(h for h in hubs_a if h.token not in match), tuple(h for h in hubs_b if h.token not in taken)
 
 
-def _group_hubs(traces: Sequence[Trace], n: int) -> tuple[GroupHub, ...]:
-    members: dict[tuple[str, str], list[int]] = {}
-    for index, trace in enumerate(traces):
-        for name in dict.fromkeys((hub.label, hub.kind) for hub in trace.hubs(n)):
-            members.setdefault(name, []).append(index)
-    found = [
-        GroupHub(
-            label=label,
-            kind=kind,
-            members=tuple(having),
-            right=sum(verdict(traces[i]) == "right" for i in having),
-            wrong=sum(verdict(traces[i]) == "wrong" for i in having),
-        )
-        for (label, kind), having in members.items()
-    ]
-    return tuple(sorted(found, key=lambda hub: -len(hub.members)))
-
-
-def _answer(trace: Trace) -> str:
+def told_answer(trace: Trace) -> str:
+    """The answer, with whether it is right where that is known."""
     graded = verdict(trace)
     return printable(trace.answer_text) + (f" ({graded})" if graded else "")
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """As in "1 token" and "2,000 tokens"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -43,6 +43,14 @@ def identity(trace: Trace) -> dict[str, Any]:
     }
 
 
+def made_by(trace: Trace) -> str:
+    """By what a trace was made, as in "layered walks, weighed by alti"; empty for the default, attention on tokens."""
+    weighed = "" if trace.capacity == "attention" else f"weighed by {trace.capacity}"
+    ends = " that end in the question" if trace.ends == "question" else ""
+    walks = f"layered walks{ends}" if trace.graph == "layered" else ""
+    return ", ".join(filter(None, (walks, weighed)))
+
+
 def hub_share(trace: Trace, hubs: Sequence[Hub] | None = None) -> float:
     """Share of the flow that passes the top hubs, or those given; a lower bound if edges were cut."""
     chosen = trace.hubs(HUBS) if hubs is None else hubs

@@ -4,7 +4,8 @@ import pytest
 
 from flowtracer.report.page.comparison import comparison_page, group_page
 from flowtracer.report.page.html import write_page
-from flowtracer.trace.compare import compare, compare_group
+from flowtracer.trace.compare import compare
+from flowtracer.trace.group import compare_group
 from made import made_trace, pieces, sums
 
 HOSTILE = ["</script>", "<img src=x onerror=alert(1)>", "\u202e", "\ud800", " and", " so"]

@@ -111,6 +111,14 @@ def test_the_first_screen_is_readable_without_the_script():
     assert "Final answer" in html.trace_page(make_trace(metadata={}))
 
 
+def test_a_page_says_what_it_was_made_by_where_that_is_not_the_default():
+    plain = html.trace_page(make_trace())
+    assert "weighed by" not in plain
+    assert "layered walks" not in plain
+    layered = make_trace(graph="layered", ends="anywhere", capacity="<alti>")
+    assert "<span>layered walks, weighed by &lt;alti&gt;</span>" in html.trace_page(layered)
+
+
 def test_a_notebook_gets_an_iframe_that_holds_the_page():
     shown = make_trace()._repr_html_()
     assert shown.startswith("<iframe srcdoc=")

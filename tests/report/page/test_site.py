@@ -126,6 +126,16 @@ def test_filters_and_find(opened, site):
     assert page.texts("#shown") == ["1 of 5 rollouts"]
 
 
+def test_what_traces_were_made_by_is_a_column_where_one_is_not_the_default(opened, site, tmp_path, traces):
+    assert opened(site).page.locator(".col-made").count() == 0
+    made = [traces[0], dataclasses.replace(traces[1], capacity="value")]
+    files = [trace.save(tmp_path / f"t{n}.safetensors") for n, trace in enumerate(made)]
+    page = opened(write_site(files, tmp_path))
+    assert page.texts("td.col-made") == ["", "weighed by value"]
+    page.page.locator("#find").fill("by value")
+    assert names(page) == ["r1"]
+
+
 def test_a_trace_opens_in_place_and_only_then_is_read(opened, site, traces):
     page = opened(site)
     assert page.requests == [site.as_uri()]

@@ -8,7 +8,8 @@ from rich.console import Console
 
 import flowtracer as ft
 from flowtracer.report.explain import explain, explanation
-from flowtracer.report.terminal.comparison import render_comparison, render_group
+from flowtracer.report.terminal.comparison import render_comparison
+from flowtracer.report.terminal.group import render_group
 from synthetic import RIGHT, WRONG, synthetic_trace
 
 HOSTILE = ("\x1b[2J", "\r", "\u202e", "\ud800", "[bold]", "{x}", "$", "é" * 300, "\n", "A", ":", " ", "\x1b[31m7")
@@ -50,6 +51,28 @@ def test_a_trace_without_hubs_or_heads():
     text = explain(trace)
     assert "straight from the prompt" in text
     assert "Layers" not in text
+
+
+def test_explain_says_what_a_trace_was_made_by_where_that_is_not_the_default():
+    assert "; synthetic; answer 7" in explain(synthetic_trace(RIGHT))
+    made = explain(synthetic_trace(RIGHT, capacity="alti\x1b"))
+    assert "; synthetic, weighed by alti·; answer 7" in made
+
+
+def test_a_group_fits_a_narrow_terminal():
+    verdicts = [(RIGHT, True), (RIGHT, True), (WRONG, False), (WRONG, False)]
+    traces = [synthetic_trace(steps, metadata={"is_correct": correct}) for steps, correct in verdicts]
+    group = ft.compare_group(traces)
+    text = printed(render_group(group), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "2 right  1. 3 + 4 = 7." in text
+    assert "2 wrong  1. 3 * 4 = 12." in text
+    assert text.count("too few") > 1
+    untold = printed(render_group(ft.compare_group([synthetic_trace(RIGHT), synthetic_trace(WRONG)])), width=80)
+    assert "2 responses  begin" in untold
+    assert "right" not in untold.split("Where they part")[1]
+    many = ft.compare_group([synthetic_trace((*RIGHT[:3], " =", f" {n}", "\n", "A", ":", f" {n}")) for n in range(9)])
+    assert "3 responses  on 3 more ways" in printed(render_group(many), width=80)
 
 
 def test_comparison_shows_both():

@@ -8,7 +8,8 @@ from typing import Any
 from flowtracer.report.page.html import render
 from flowtracer.report.page.payload import pack, pack_trace
 from flowtracer.text.printable import one_line
-from flowtracer.trace.compare import Comparison, GroupComparison
+from flowtracer.trace.compare import Comparison
+from flowtracer.trace.group import GroupComparison
 from flowtracer.trace.measures import identity
 from flowtracer.trace.trace import Trace
 from flowtracer.trace.unit_flow import Hub
@@ -40,16 +41,17 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def group_page(group: GroupComparison) -> str:
-    """Several responses to one prompt as small multiples, with the hubs that they share."""
+    """Several responses to one prompt: where they part, the steps and hubs that they share, and each as a picture."""
+    known = group.to_dict()
     header = {
-        "shared_tokens": group.shared_tokens,
-        "hubs": [dataclasses.asdict(hub) for hub in group.hubs],
+        **{name: known[name] for name in ("shared_tokens", "caveat", "sides", "hubs", "steps", "tree")},
         "names": [_name(trace) for trace in group.traces],
     }
     return render(
         "group",
         title=f"{len(group.traces)} responses",
         summary=one_line(group.summary()),
+        told=group.sides.told_by is not None,
         data=pack(header, {}),
         traces=[pack_trace(trace, GROUP_EDGES) for trace in group.traces],
     )

@@ -20,7 +20,7 @@ from flowtracer.errors import InputError
 from flowtracer.folders import write_atomically
 from flowtracer.report.page.payload import describe, pack_trace
 from flowtracer.text.printable import one_line
-from flowtracer.trace.measures import verdict
+from flowtracer.trace.measures import made_by, verdict
 from flowtracer.trace.trace import Trace
 
 ASSETS = Path(__file__).parent / "assets"
@@ -129,6 +129,7 @@ def _facts(trace: Trace, kept: float) -> list[str]:
         flow,
         one_line(trace.model.rstrip("/").rsplit("/", 1)[-1]),
         layers,
+        one_line(made_by(trace)),
         f"reward {trace.metadata['reward']:.3g}" if isinstance(trace.metadata.get("reward"), int | float) else "",
         one_line(str(name)) if name else "",
     ]

@@ -24,6 +24,7 @@ from flowtracer.folders import LineFile, as_lines, digest, write_atomically
 from flowtracer.report.page.html import render, trace_page, write_page
 from flowtracer.report.page.payload import pack
 from flowtracer.text.printable import one_line
+from flowtracer.trace.measures import made_by
 from flowtracer.trace.rollout_table import Row, traced_row
 from flowtracer.trace.trace import Skipped, Trace, load_trace
 
@@ -136,7 +137,7 @@ def read_skipped(file: Path) -> list[Skipped]:
 
 def _row(name: str, trace: Trace) -> dict[str, Any]:
     called = str(trace.metadata.get("id") or name)
-    return _shown({**traced_row(trace), "id": called}, page=f"pages/{name}.html")
+    return {**_shown({**traced_row(trace), "id": called}, page=f"pages/{name}.html"), "made": one_line(made_by(trace))}
 
 
 def _shown(row: Row, page: str | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from flowtracer.text.printable import printable
 from flowtracer.trace.alignment import StepPair
-from flowtracer.trace.compare import Comparison, GroupComparison
+from flowtracer.trace.compare import Comparison
 from flowtracer.trace.measures import hub_share, identity
 from flowtracer.trace.trace import Trace
 from flowtracer.trace.unit_flow import Hub
@@ -22,7 +22,7 @@ def render_comparison(comparison: Comparison) -> RenderableType:
     return Group(
         Text(comparison.summary()),
         "",
-        _identities([comparison.a, comparison.b], ["A", "B"]),
+        identities([comparison.a, comparison.b], ["A", "B"]),
         "",
         _hubs(comparison),
         "",
@@ -30,23 +30,14 @@ def render_comparison(comparison: Comparison) -> RenderableType:
     )
 
 
-def render_group(group: GroupComparison) -> RenderableType:
-    """Several traces for `rich.print`."""
-    return Group(
-        Text(group.summary()),
-        "",
-        _identities(list(group.traces), [str(index) for index in range(len(group.traces))]),
-        "",
-        _group_hubs(group),
-    )
-
-
-def _table(title: str, *columns: str) -> Table:
+def plain_table(title: str, *columns: str) -> Table:
+    """A table without lines under its title."""
     return Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
 
 
-def _identities(traces: list[Trace], names: list[str]) -> Table:
-    table = _table("Responses", "", "id", "answer", "verdict")
+def identities(traces: list[Trace], names: list[str]) -> Table:
+    """A row for each response: what it answered, and what of the flow passes its hubs."""
+    table = plain_table("Responses", "", "id", "answer", "verdict")
     table.add_column("tokens", justify="right")
     table.add_column("through hubs", justify="right")
     for name, trace in zip(names, traces, strict=True):
@@ -63,7 +54,7 @@ def _identities(traces: list[Trace], names: list[str]) -> Table:
 
 
 def _hubs(comparison: Comparison) -> Table:
-    table = _table("Hubs", "", "word")
+    table = plain_table("Hubs", "", "word")
     for header in ("at in A", "flow in A", "at in B", "flow in B"):
         table.add_column(header, justify="right")
     table.add_column("kind")
@@ -114,12 +105,3 @@ def _step_text(trace: Trace, step: int | None, pair: StepPair, alone: str) -> Te
     text = printable(trace.slice_text(trace.step_spans[step])).strip()
     shown = text if len(text) <= _STEP_LENGTH else text[: _STEP_LENGTH - 1] + "…"
     return Text(shown, style=alone if pair.a is None or pair.b is None else "")
-
-
-def _group_hubs(group: GroupComparison) -> Table:
-    table = _table("Hubs by how many responses have them", "word", "kind")
-    for header in ("responses", "right", "wrong"):
-        table.add_column(header, justify="right")
-    for hub in group.hubs:
-        table.add_row(Text(hub.label), hub.kind, str(len(hub.members)), str(hub.right or ""), str(hub.wrong or ""))
-    return table
