@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowtracer.text.printable import printable
+from flowtracer.trace.images import image_marks
 from flowtracer.trace.unit_flow import UnitFlow
 
 if TYPE_CHECKING:
@@ -23,15 +24,16 @@ def summary(trace: Trace) -> str:
     answer = f"The answer {printable(trace.answer_text)} draws"
     reading = UnitFlow(trace, "steps")
     steps = reading.hubs(_STEPS, by="flow", prompt=False)
+    shown = _off_images(trace)
     if not steps:
-        return f"{answer} its flow straight from the prompt."
+        return f"{answer} its flow straight from the prompt{shown}."
     first, *others = steps
     through = f"{first.flow:.0%} of its flow through {first.unit.name}"
     through += "".join(f" and {hub.flow:.0%} through {hub.unit.name}" for hub in others)
     names = _named(trace)
     above = f", above all by {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}" if names else ""
     least = "" if trace.edges.complete else "at least "
-    return f"{answer} {through}{above}; {least}{_straight(reading):.0%} comes straight from the prompt."
+    return f"{answer} {through}{above}; {least}{_straight(reading):.0%} comes straight from the prompt{shown}."
 
 
 def _straight(steps: UnitFlow) -> float:
@@ -39,6 +41,23 @@ def _straight(steps: UnitFlow) -> float:
     edges = steps.graph.edges
     prompt = np.array([unit.kind == "prompt" for unit in steps.units])
     return float(edges.flow[prompt[edges.source] & steps.graph.sink[edges.target]].sum())
+
+
+def image_share(trace: Trace) -> float:
+    """Probability that a walk leaves the prompt from a patch of an image; a lower bound if edges were cut.
+
+    What *enters* at patches says nothing: the source gives every token of the question as much.
+    """
+    edges, border = trace.token_graph.edges, trace.response.start
+    shown_T = image_marks(trace.images, len(trace)) > 0
+    return float(edges.flow[shown_T[edges.source] & (edges.target >= border)].sum())
+
+
+def _off_images(trace: Trace) -> str:
+    if not trace.images:
+        return ""
+    which = "the image" if len(trace.images) == 1 else f"the {len(trace.images)} images"
+    return f", and {'' if trace.edges.complete else 'at least '}{image_share(trace):.0%} leaves the prompt from {which}"
 
 
 def _named(trace: Trace) -> list[str]:
