@@ -15,7 +15,7 @@ from flowtracer.flow import compute_flow
 from flowtracer.trace.compare import compare
 from flowtracer.trace.pictures import MOST_BYTES, open_picture, small_copy
 from flowtracer.trace.records import read_rollouts
-from flowtracer.trace.summary import image_share
+from flowtracer.trace.summary import image_shares
 from flowtracer.trace.trace import Rollout, Skipped
 from flowtracer.trace.wellformed import check
 from flowtracer.tracing.patches import views_of
@@ -150,7 +150,7 @@ def test_the_summary_says_how_much_leaves_the_prompt_from_the_image(llava):
     ]
     assert sum(flow for _, flow in crossing) == pytest.approx(1, abs=1e-6), "every walk crosses once"
     share = sum(flow for from_image, flow in crossing if from_image)
-    assert image_share(trace) == pytest.approx(share)
+    assert image_shares(trace).tolist() == pytest.approx([share])
     assert f", and {share:.0%} leaves the prompt from the image." in trace.summary()
     assert "image" not in llava.trace([{"role": "user", "content": QUESTION}], RESPONSE).summary()
 

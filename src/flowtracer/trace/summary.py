@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowtracer.shapes import Float, ndarray
 from flowtracer.text.printable import printable
 from flowtracer.trace.images import image_marks
 from flowtracer.trace.unit_flow import UnitFlow
@@ -43,21 +44,23 @@ def _straight(steps: UnitFlow) -> float:
     return float(edges.flow[prompt[edges.source] & steps.graph.sink[edges.target]].sum())
 
 
-def image_share(trace: Trace) -> float:
-    """Probability that a walk leaves the prompt from a patch of an image; a lower bound if edges were cut.
+def image_shares(trace: Trace) -> Float[ndarray, " N"]:
+    """Of each image the probability that a walk leaves the prompt from a patch of it; lower bounds if edges were cut.
 
     What *enters* at patches says nothing: the source gives every token of the question as much.
     """
-    edges, border = trace.token_graph.edges, trace.response.start
-    shown_T = image_marks(trace.images, len(trace)) > 0
-    return float(edges.flow[shown_T[edges.source] & (edges.target >= border)].sum())
+    edges, marks_T = trace.edges, image_marks(trace.images, len(trace))
+    crossing = (edges.source < trace.response.start) & (edges.target >= trace.response.start)
+    marks_E = marks_T[edges.source[crossing]]
+    return np.bincount(marks_E, edges.flow[crossing], len(trace.images) + 1)[1:]
 
 
 def _off_images(trace: Trace) -> str:
     if not trace.images:
         return ""
     which = "the image" if len(trace.images) == 1 else f"the {len(trace.images)} images"
-    return f", and {'' if trace.edges.complete else 'at least '}{image_share(trace):.0%} leaves the prompt from {which}"
+    least = "" if trace.edges.complete else "at least "
+    return f", and {least}{image_shares(trace).sum():.0%} leaves the prompt from {which}"
 
 
 def _named(trace: Trace) -> list[str]:

@@ -120,7 +120,7 @@ def _processed(processor: Any, asked: str, pictures: Sequence[Any], templated: b
         return processor(text=[asked], images=[list(pictures)], return_tensors="pt", add_special_tokens=not templated)
     except (ValueError, TypeError, IndexError) as error:  # such as fewer marks in the text than there are pictures
         raise TraceError(
-            "bad_images",
+            "bad_image",
             f"expected images that the model's processor takes, got {len(pictures)}: {error}; see how many and of "
             "which size it takes",
         ) from error
@@ -137,7 +137,7 @@ def _images(
     tokens = np.flatnonzero(ids_P == image_token_of(model))
     if not len(tokens):
         raise TraceError(
-            "no_image_tokens", f"expected tokens of {len(pictures)} images in the prompt, got none; see its template"
+            "image_tokens", f"expected tokens of {len(pictures)} images in the prompt, got none; see its template"
         )
     pieces = tokenizer.convert_ids_to_tokens(ids_P.tolist())
     views = views_of(model.config, pieces, tokens, given, len(pictures))
