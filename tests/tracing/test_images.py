@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,6 +271,14 @@ def test_a_file_that_is_no_picture_is_named_and_the_others_go_on(llava, records)
     bad, good = llava.trace_batch(read_rollouts(records("no.png", "shown/wide.png")))
     assert (bad.id, bad.reason) == ("no.png", "bad_image")
     assert good.images
+
+
+def test_a_picture_that_goes_while_it_waits_is_named_and_the_others_go_on(llava, records):
+    first, second = read_rollouts(records("shown/wide.png", "shown/wide.png"))
+    results = llava.trace_stream([first, second])
+    assert next(results)[1].images
+    Path(second.prompt[0]["content"][0]["image"]).unlink()
+    assert [result.reason for _, result in results] == ["bad_image"]
 
 
 def test_a_rollout_is_known_by_what_its_images_show(records):

@@ -85,8 +85,10 @@ def open_picture(image: Any) -> Any:
             f"expected an image as a PIL picture or a path, got {reprlib.repr(image)}; open it first",
         )
     try:
-        opened = image if isinstance(image, Image.Image) else Image.open(image, formats=_FORMATS)
-        return ImageOps.exif_transpose(opened).convert("RGB")
+        if isinstance(image, Image.Image):
+            return ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(image, formats=_FORMATS) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
     except Exception as error:  # lengths and kinds are whatever the file's bytes say, and so is what trips over them
         raise TraceError(
             "bad_image", f"expected a picture ({', '.join(_FORMATS)}), got {str(image)!r}: {error}; write it anew"

@@ -171,7 +171,10 @@ class Tracer:
         for batch in _batches(prepared, max_tokens, pack):
             encoded = [item for _, item in batch]
             packed = pack and encoded[0].shown is None
-            results = self._trace_packed(encoded) if packed else self._trace_padded(encoded)
+            try:
+                results = self._trace_packed(encoded) if packed else self._trace_padded(encoded)
+            except TraceError as error:  # a picture that could be read when its prompt was encoded, and is gone
+                results = [Skipped(id=item.rollout.id, reason=error.reason, message=str(error)) for item in encoded]
             yield from zip([index for index, _ in batch], results, strict=True)
 
     def trace_attention(self, rollout: Rollout, layers: Sequence[LayerAttention]) -> Trace | Skipped:
