@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from flowtracer.cli import app
 from flowtracer.errors import TraceError
+from tiny_vlm import picture, tiny_vlm
 
 QUESTION, RESPONSE = "Ann has 3 apples and buys 4 more. How many?", "3 + 4 = 7.\nA: 7"
 
@@ -35,3 +36,16 @@ def test_the_model_answers_where_no_response_is_given(model):
     # A model of random weights states no answer, and that is said of its own eight tokens.
     assert isinstance(done.exception, TraceError), done.output
     assert done.exception.reason == "no_answer"
+
+
+def test_a_picture_is_shown(tmp_path):
+    vlm = tiny_vlm("llava")
+    vlm.model.save_pretrained(tmp_path)
+    vlm.processor.save_pretrained(tmp_path)
+    picture(1).save(tmp_path / "shown.png")
+    done = run(tmp_path, RESPONSE, "--image", tmp_path / "shown.png", "--html", tmp_path / "shown.html")
+    assert done.exit_code == 0, done.output
+    assert "leaves the prompt from the image" in done.output
+    assert "img-src data:" in (tmp_path / "shown.html").read_text(encoding="utf-8")
+    answered = run(tmp_path, "--image", tmp_path / "shown.png", "--max-new-tokens", "8")
+    assert answered.exception.reason == "no_answer", answered.output

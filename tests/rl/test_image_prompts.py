@@ -194,7 +194,7 @@ def test_what_asks_for_the_gold_answer_is_refused_when_the_trainer_is_made(tmp_p
 
 
 def test_traces_and_images_in_rows_videos_and_responses_are_refused(tmp_path):
-    with pytest.raises(InputError, match="a trace holds text alone; set trace_steps=0"):
+    with pytest.raises(InputError, match="traces of a training are of text alone; set trace_steps=0"):
         make_trainer(tmp_path, trace_steps=1)
     plain = Dataset.from_list([{"prompt": [{"role": "user", "content": "what is 3 + 4?"}], "gold": "7"}] * 4)
     trainer = make_trainer(tmp_path, data=plain, credit="progress")

@@ -1,6 +1,6 @@
 // Credit as a reader sees it: the rank of a token's flow among the reasoning tokens, in the levels that the terminal
 // shows as well. The widest level is the share of tokens that flow credit boosts by default. The prompt gets no credit
-// and all flow passes it, so its tokens are ranked among themselves and shown in grey.
+// and all flow passes it, so its tokens are ranked among themselves and shown in grey. So are the patches of its images.
 
 import type { TraceData } from "./data";
 import { signed } from "./format";
@@ -10,10 +10,12 @@ export const LEVELS = [0.4, 0.2, 0.1, 0.05] as const;
 /** 0 for little flow, 4 for the top level: of the reasoning, or of the prompt. */
 export function creditLevels(data: TraceData): Uint8Array {
   const border = data.response[0];
-  const prompt = thresholds(data.flow.slice(0, border));
+  const isPatch = (token: number) => data.imageOf[token] > 0;
+  const prompt = thresholds(data.flow.slice(0, border).filter((_, token) => !isPatch(token)));
+  const patches = thresholds(data.flow.filter((_, token) => isPatch(token)));
   const reasoning = thresholds(data.flow.slice(border, Math.max(border, data.answer[0])));
   return Uint8Array.from(data.flow, (flow, token) => {
-    const limits = token < border ? prompt : reasoning;
+    const limits = isPatch(token) ? patches : token < border ? prompt : reasoning;
     return flow > 0 ? limits.reduce((level, limit) => level + Number(flow >= limit), 0) : 0;
   });
 }

@@ -39,6 +39,18 @@ export interface Path {
   exact: boolean;
 }
 
+/** A picture of the prompt; its patches are tokens. */
+export interface PromptImage {
+  /** A data URL. */
+  picture: string;
+  /** Whether it is known where patches lie; if not, the one view is a row of them in their order. */
+  placed: boolean;
+  /** Rows and columns of each view, the finest first. */
+  views: [rows: number, columns: number][];
+  /** Probability that a walk leaves the prompt from it; a lower bound where edges were cut. */
+  share: number;
+}
+
 export type Span = [start: number, stop: number];
 export type Numbers = Uint8Array | Uint16Array | Uint32Array | Float32Array;
 
@@ -61,6 +73,7 @@ export interface TraceHeader {
   response: Span;
   answer: Span;
   sink: Span;
+  images: PromptImage[];
   hubs: Hub[];
   paths: Path[];
 }
@@ -92,6 +105,11 @@ export interface TraceData extends TraceHeader {
   /** What each token's advantage was multiplied by, and the product as it entered the loss; empty if not trained on. */
   factor: Float32Array;
   tokenAdvantage: Float32Array;
+  /** Number of the image that each token is of, from 1 on, or that it frames; empty where there are no images. */
+  imageOf: Numbers;
+  frameOf: Numbers;
+  /** Tokens of every view, image by image and row by row. */
+  patchToken: Numbers;
 }
 
 interface ArrayNote {
@@ -160,5 +178,8 @@ export async function unpackTrace(base64: string): Promise<TraceData> {
     edgeHeadShare: arrays.edge_head_share,
     factor: (arrays.factor ?? new Float32Array(0)) as Float32Array,
     tokenAdvantage: (arrays.token_advantage ?? new Float32Array(0)) as Float32Array,
+    imageOf: arrays.image_of ?? new Uint8Array(0),
+    frameOf: arrays.frame_of ?? new Uint8Array(0),
+    patchToken: arrays.patch_token ?? new Uint8Array(0),
   };
 }

@@ -95,7 +95,8 @@ export function drawMarks(pen: Pen, marks: Scene["marks"], frame: Frame, palette
 
 function barColour(token: number, level: number, { data, palette }: Picture): string {
   const region = regionOf(data, token);
-  return region === "answer" ? palette.answer : (region === "prompt" ? palette.promptLevel : palette.level)[level];
+  const grey = region === "prompt" && !(data.imageOf[token] > 0);
+  return region === "answer" ? palette.answer : (grey ? palette.promptLevel : palette.level)[level];
 }
 
 /** Where the text of a row of labels stands. */

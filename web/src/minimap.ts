@@ -68,7 +68,8 @@ export class Minimap {
     for (let step = 0; step < data.stepStart.length; step++) context.fillRect(x(data.stepStart[step]), floor + 3, 1, 4);
     context.fillStyle = palette.path;
     for (const token of this.found) context.fillRect(x(token), 0, Math.max(1.5, x(1)), 5);
-    this.drawBands(context, x, bands);
+    const images = data.images.map((_, index) => [`image ${index + 1}`, data.imageOf.indexOf(index + 1), 0] as const);
+    this.drawBands(context, x, [bands[0], ...images, bands[1], bands[2]]);
   }
 
   /** Flow summed over each pixel column, on a square-root scale. */

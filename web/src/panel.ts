@@ -4,6 +4,7 @@ import { lossOf, regionOf, stepOf } from "./credit";
 import type { Stop } from "./data";
 import { count, element, find, percent } from "./format";
 import type { Graph } from "./graph";
+import { rankedPatches } from "./images";
 import type { Store } from "./state";
 import { cut, shown, type TokenText } from "./text";
 
@@ -42,7 +43,7 @@ function markExpected(row: HTMLElement, expected: number, largest: number): void
 /** What a path passes, with the sentence that it stands in. */
 function stopOf({ label, unit, step }: Stop): HTMLElement {
   const name = element("bdi", "", {}, shown(label));
-  const told = ["answer", "prompt", "end", "step"].includes(unit);
+  const told = ["answer", "prompt", "end", "patch", "step"].includes(unit);
   if (!told) name.append(element("small", "", {}, placeOf(step)));
   return name;
 }
@@ -58,6 +59,7 @@ export class Panel {
     private readonly scrollTo: (token: number) => void,
   ) {
     this.listHubs();
+    this.listPatches();
     this.listPaths();
     this.showSelection();
     store.subscribe((state, changed) => {
@@ -102,6 +104,18 @@ export class Panel {
     }
     if (data.hubs.length === 0)
       list.append(element("li", "none", {}, "The flow runs straight from the prompt to the answer."));
+  }
+
+  private listPatches(): void {
+    const { data } = this.graph;
+    const ranked = rankedPatches(data).slice(0, LISTED);
+    find<HTMLElement>("#patches-section").hidden = ranked.length === 0;
+    for (const token of ranked) {
+      const share = data.flow[token] / (data.flow[ranked[0]] || 1);
+      const row = this.row(this.text.raw(token), percent(data.flow[token]), share, () => this.pin(token));
+      row.dataset.token = String(token);
+      find("#patches").append(element("li", "", {}, row));
+    }
   }
 
   private listPaths(): void {
@@ -158,10 +172,8 @@ export class Panel {
       return;
     }
     const { data } = this.graph;
-    const raw =
-      shown(cut(this.text.raw(token), 80))
-        .replaceAll("\n", "\u21b5")
-        .replaceAll(" ", "\u2423") || "(empty)";
+    const spelled = shown(cut(this.text.raw(token), 80)).replaceAll("\n", "\u21b5");
+    const raw = (this.text.isPatch(token) ? spelled : spelled.replaceAll(" ", "\u2423")) || "(empty)";
     const region = {
       prompt: "prompt",
       reasoning: `sentence ${stepOf(data, token)}`,
@@ -212,7 +224,7 @@ export class Panel {
   }
 
   private markRows(token: number | null): void {
-    for (const row of document.querySelectorAll<HTMLElement>("#hubs .row")) {
+    for (const row of document.querySelectorAll<HTMLElement>("#hubs .row, #patches .row")) {
       row.classList.toggle("current", row.dataset.token === String(token));
     }
     for (const row of document.querySelectorAll<HTMLElement>("#paths .row")) {

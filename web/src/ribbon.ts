@@ -5,6 +5,7 @@ import { creditLevels, regionOf } from "./credit";
 import type { TraceData } from "./data";
 import { count, element, find, percent } from "./format";
 import type { Graph } from "./graph";
+import { ImageFigures } from "./images";
 import type { Change, State, Store } from "./state";
 import { creditClass, tokenSpans, type TokenText } from "./text";
 
@@ -28,6 +29,7 @@ export class Ribbon {
   private marked: HTMLElement[] = [];
   private hits: HTMLElement[] = [];
   private readonly opened = new Set<number>();
+  private readonly figures: ImageFigures;
 
   constructor(
     private readonly store: Store,
@@ -36,6 +38,7 @@ export class Ribbon {
     private readonly levels: Uint8Array = creditLevels(graph.data),
   ) {
     this.spans = new Array<HTMLElement | undefined>(graph.data.length);
+    this.figures = new ImageFigures(store, graph.data, levels, (token, cell) => (this.spans[token] = cell));
     this.build();
     this.listen();
     store.subscribe((state, changed) => this.update(state, changed));
@@ -94,9 +97,14 @@ export class Ribbon {
     const { data } = this.graph;
     const body = element("p", "", { dir: "auto" });
     let characters = 0;
-    for (const span of tokenSpans(this.text, start, stop, (token) => creditClass(data, this.levels, token))) {
+    for (const span of tokenSpans(this.text, start, stop, (token) => this.classOf(token))) {
+      const token = Number(span.dataset.t);
+      if (this.text.isPatch(token)) {
+        body.append(this.figures.figure(data.imageOf[token]));
+        continue;
+      }
       characters += span.textContent!.length;
-      this.spans[Number(span.dataset.t)] = span;
+      this.spans[token] = span;
       body.append(span);
     }
     const gutter = element("span", "gutter", { ariaHidden: "true" });
@@ -111,6 +119,11 @@ export class Ribbon {
     const row = element("div", `sentence ${regionOf(data, start)}`, {}, gutter, body);
     row.style.containIntrinsicBlockSize = `auto ${28 * Math.max(1, Math.ceil(Math.min(characters, 4000) / 78))}px`;
     return row;
+  }
+
+  private classOf(token: number): string {
+    const { data } = this.graph;
+    return `${creditClass(data, this.levels, token)}${data.frameOf[token] > 0 ? " frame" : ""}`.trim();
   }
 
   private foldOf(paragraphs: Paragraph[], largest: number): HTMLElement {
@@ -153,7 +166,7 @@ export class Ribbon {
   }
 
   private spanOf(token: number): HTMLElement | undefined {
-    return this.spans[this.text.owner[token]];
+    return this.spans[token] ?? this.spans[this.text.owner[token]];
   }
 
   private update(state: State, changed: Change): void {
@@ -202,11 +215,14 @@ function cutParagraphs(data: TraceData, text: TokenText): Paragraph[] {
     let start = data.stepStart[step];
     const stop = data.stepStop[step];
     let first = true;
+    let written = 0;
     for (let token = start; token < stop; token++) {
-      const long = token + 1 - start >= LONGEST_PARAGRAPH;
+      written += Number(!text.isPatch(token)); // a picture is one thing, however many patches it has
+      const long = written >= LONGEST_PARAGRAPH;
       if (token + 1 === stop || long || (step === 0 && text.pieces[token].endsWith("\n"))) {
         paragraphs.push({ start, stop: token + 1, step, first });
         start = token + 1;
+        written = 0;
         first = false;
       }
     }

@@ -4,6 +4,7 @@
 import { regionOf } from "./credit";
 import type { TraceData } from "./data";
 import { element } from "./format";
+import { patchNames, type PatchName } from "./images";
 
 const LONGEST_PIECE = 400;
 const LONGEST_LABEL = 20;
@@ -35,14 +36,19 @@ export class TokenText {
   readonly pieces: string[] = [];
   /** The token whose piece holds this token's text: itself, or an earlier one that spells the same characters. */
   readonly owner: Uint32Array;
+  private readonly patches: Map<number, PatchName>;
 
   constructor(private readonly data: TraceData) {
+    this.patches = patchNames(data);
     this.owner = new Uint32Array(data.length);
     let reached = 0;
     let owner = 0;
     for (let token = 0; token < data.length; token++) {
       const stop = data.tokenStop[token];
-      const piece = stop > reached ? data.text.slice(reached, stop) : "";
+      const image = data.imageOf[token] ?? 0;
+      const begins = image > 0 && image !== data.imageOf[token - 1] && data.imageOf.indexOf(image) === token;
+      const own = image > 0 ? (begins ? `[image ${image}]` : "") : data.text.slice(reached, stop);
+      const piece = stop > reached ? own : "";
       if (piece !== "") owner = token;
       this.pieces.push(piece);
       this.owner[token] = owner;
@@ -50,13 +56,22 @@ export class TokenText {
     }
   }
 
-  /** The token as the model reads it. */
+  /** The token as the model reads it; of an image, which patch it is. */
   raw(token: number): string {
+    const patch = this.patches.get(token);
+    if (patch) return patch.long;
     return this.data.text.slice(this.data.tokenStart[token], this.data.tokenStop[token]);
   }
 
-  /** The word or number that a token is part of, or the mark that it is. */
+  /** Whether a token is a patch of an image. */
+  isPatch(token: number): boolean {
+    return this.patches.has(token);
+  }
+
+  /** The word or number that a token is part of, or the mark or the patch that it is. */
   label(token: number): string {
+    const patch = this.patches.get(token);
+    if (patch) return patch.short;
     const { text } = this.data;
     let start = this.data.tokenStart[token];
     let stop = this.data.tokenStop[token];

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from flowtracer.errors import InputError
-from flowtracer.text.encoding import Messages, encode_prompt
+from flowtracer.text.encoding import encode_prompt
+from flowtracer.text.messages import Messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A model and its tokenizer by name: a hub id, a folder, a GGUF file, or one of those that need no hub."""
+"""A model and its tokenizer or processor by name: a hub id, a folder, a GGUF file, or one of those that need no hub."""
 
 from __future__ import annotations
 
@@ -43,6 +43,27 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
         InputError: Nothing loadable under that name, a device that this machine lacks, or an unknown dtype.
         MissingDependencyError: A GGUF file without the `gguf` package, or "smollm2" without its wheel.
     """
+    return _load(name_or_path, device, dtype, images=False)
+
+
+def load_with_processor(name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
+    """As `load_model`, but a model that takes images as one, and its processor instead of its tokenizer.
+
+    The tokenizer where the model has no processor, or one that needs packages which are not installed.
+
+    Args:
+        name_or_path: As `load_model` takes it.
+        device: As there.
+        dtype: As there.
+
+    Raises:
+        InputError: As `load_model` does.
+        MissingDependencyError: As `load_model` does.
+    """
+    return _load(name_or_path, device, dtype, images=True)
+
+
+def _load(name_or_path: str, device: str | None, dtype: str | None, *, images: bool) -> tuple[Any, Any]:
     import torch
 
     if dtype not in (None, "float32", "bfloat16", "float16"):
@@ -53,7 +74,7 @@ def load_model(name_or_path: str, *, device: str | None = None, dtype: str | Non
         model, tokenizer = _load_gguf(place)
         model = model if dtype is None else model.to(getattr(torch, dtype))
     else:
-        model, tokenizer = _load_pretrained(str(place) if name_or_path in PACKAGED else name_or_path, dtype)
+        model, tokenizer = _load_pretrained(str(place) if name_or_path in PACKAGED else name_or_path, dtype, images)
     return model.to(where).eval(), tokenizer
 
 
@@ -113,18 +134,50 @@ def _usable(device: str | None) -> str:
     return device
 
 
-def _load_pretrained(name_or_path: str, dtype: str | None) -> tuple[Any, Any]:
+def _load_pretrained(name_or_path: str, dtype: str | None, images: bool) -> tuple[Any, Any]:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
 
     where = _found(name_or_path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **where)
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype or "auto", **where)
+        kind = _model_class(name_or_path, where, images=images)
+        model = kind.from_pretrained(name_or_path, dtype=dtype or "auto", **where)
+        if images and kind is AutoModelForImageTextToText:
+            tokenizer = _processor(name_or_path, where) or tokenizer
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise InputError(f"expected {_KINDS}, got {name_or_path!r}: {error}") from error
     return model, tokenizer
+
+
+def _model_class(name_or_path: str, where: dict[str, bool], *, images: bool) -> Any:
+    """What loads a model: one that takes images as such where that is asked for, or where it is nothing else."""
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
+
+    try:
+        kind = type(AutoConfig.from_pretrained(name_or_path, **where))
+    except (OSError, ValueError):  # an adapter alone has none, and what else is wrong is said by the model
+        return AutoModelForCausalLM
+    taken = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and (images or kind not in MODEL_FOR_CAUSAL_LM_MAPPING)
+    return AutoModelForImageTextToText if taken else AutoModelForCausalLM
+
+
+def _processor(name_or_path: str, where: dict[str, bool]) -> Any:
+    """A model's processor; None where there is none, or none that the installed packages make."""
+    from transformers import AutoProcessor
+
+    try:
+        found = AutoProcessor.from_pretrained(name_or_path, **where)
+    except (ImportError, OSError, ValueError):  # who shows an image is told what it takes
+        return None
+    return found if hasattr(found, "image_processor") else None
 
 
 def _found(name_or_path: str) -> dict[str, bool]:

@@ -1,8 +1,8 @@
 """Which prompts with images can be trained on, and with what: what cannot is refused by name instead of read wrongly.
 
 Credit runs over images as over text (`flowtracer.signals.images`), with three exceptions. Strategies that ask for the
-gold answer write prompts of their own, in text. Traces hold text. And an image that a tool shows stands in a response,
-which credit cuts where it answers.
+gold answer write prompts of their own, in text. Traces of a training are of text. And an image that a tool shows stands
+in a response, which credit cuts where it answers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def refuse_beside_images(credit: Credit, trace_steps: int, where: str = "") -> N
         )
     if trace_steps:
         raise InputError(
-            f"expected prompts in text, got images{where}: a trace holds text alone; set trace_steps=0, or leave the "
-            "images out"
+            f"expected prompts in text, got images{where}: traces of a training are of text alone; set "
+            "trace_steps=0, or leave the images out"
         )
 
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from flowtracer.errors import InputError, TraceError
 from flowtracer.shapes import ndarray
+from flowtracer.text.messages import Messages, images_of, parts_of, with_images
 from flowtracer.text.offsets import token_offsets
-
-Messages = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,8 @@ def prompt_text(
 ) -> tuple[str, bool]:
     """A prompt as the one text that a model reads, and whether a chat template made it.
 
-    Where the last message is the assistant's, the response goes on with it.
+    Where the last message is the assistant's, the response goes on with it. Images become what the template writes for
+    them. Instead of a tokenizer its processor may bring the template, which then gets messages in parts.
 
     Raises:
         InputError: Messages, and a tokenizer without a chat template.
@@ -62,7 +62,9 @@ def prompt_text(
         )
     from jinja2 import TemplateError
 
-    messages = [dict(message) for message in prompt]
+    messages = with_images(prompt, lambda image: {})
+    if hasattr(tokenizer, "image_processor"):
+        messages = [{**message, "content": parts_of(message)} for message in messages]
     continues = bool(messages) and messages[-1].get("role") == "assistant"
     options = {"add_generation_prompt": not continues, "continue_final_message": continues, **(template_options or {})}
     try:
@@ -82,26 +84,57 @@ def encode_prompt(
 
     Raises:
         InputError: Messages, and a tokenizer without a chat template.
-        TraceError: Messages that the template does not take.
+        TraceError: Messages that the template does not take, or that show an image.
     """
+    _refuse_images(prompt)
     text, templated = prompt_text(tokenizer, prompt, template_options)
     return list(tokenizer(text + opening, add_special_tokens=not templated)["input_ids"])
 
 
-def encode_rollout(tokenizer: Any, prompt: str | Messages, response: str) -> EncodedText:
+def encode_rollout(tokenizer: Any, prompt: str | Messages, response: str, *, processor: Any = None) -> EncodedText:
     """Prompt and response as the tokens of one text.
+
+    Args:
+        tokenizer: The model's.
+        prompt: Text, or messages that show no image.
+        response: What was answered.
+        processor: Of a model that takes images; its template is the model's.
 
     Raises:
         InputError: Messages, and a tokenizer without a chat template.
-        TraceError: Messages that the template does not take, or text that is not Unicode.
+        TraceError: Messages that the template does not take, or that show an image, or text that is not Unicode.
     """
-    asked, templated = prompt_text(tokenizer, prompt)
-    if not is_unicode(asked + response):
+    _refuse_images(prompt)
+    asked, templated = prompt_text(with_template(tokenizer, processor), prompt)
+    refuse_ill_formed(asked + response)
+    return encode_text(tokenizer, asked, response, special_tokens=not templated)
+
+
+def with_template(tokenizer: Any, processor: Any = None) -> Any:
+    """Whichever of the two brings the model's chat template."""
+    return processor if getattr(processor, "chat_template", None) else tokenizer
+
+
+def refuse_ill_formed(text: str) -> None:
+    """Raise where a text is not Unicode.
+
+    Raises:
+        TraceError: No tokenizer takes it.
+    """
+    if not is_unicode(text):
         raise TraceError(
             "invalid_unicode",
             "expected text in Unicode, got half of a surrogate pair, which no tokenizer takes; repair the text",
         )
-    return encode_text(tokenizer, asked, response, special_tokens=not templated)
+
+
+def _refuse_images(prompt: str | Messages) -> None:
+    if images_of(prompt):
+        raise TraceError(
+            "image_in_prompt",
+            "expected a prompt in text, got an image, which is not read here: traces and credit in training are what "
+            "images are read for; leave them out",
+        )
 
 
 def encode_text(tokenizer: Any, prompt: str, response: str, *, special_tokens: bool = True) -> EncodedText:

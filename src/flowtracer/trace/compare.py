@@ -147,9 +147,15 @@ def refuse_strangers(traces: Sequence[Trace], shared: Sequence[int] | Int[ndarra
 
 
 def shared_prefix(a: Trace, b: Trace) -> int:
-    """Leading tokens with the same text."""
-    pairs = zip(a.tokens, b.tokens, strict=False)
+    """Leading tokens with the same text; those of other pictures are others."""
+    pairs = zip(_read(a), _read(b), strict=False)
     return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(a), len(b)))
+
+
+def _read(trace: Trace) -> list[tuple[str, bytes | None]]:
+    """What the model read at each token: its text, and of an image the picture."""
+    pictures = {int(token): image.picture for image in trace.images for token in image.tokens}
+    return [(text, pictures.get(token)) for token, text in enumerate(trace.tokens)]
 
 
 def _divergence(a: Trace, b: Trace, shared: int) -> Divergence | None:

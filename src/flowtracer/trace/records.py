@@ -3,8 +3,9 @@
 1. A file is a stream of records: lines of JSON, a JSON list, or rows of Parquet. Several files, as `sources.py` finds
    them, are one stream.
 2. A record is recognised by its fields: the first of `_LAYOUTS` that fits turns it into one rollout or several.
-3. A prompt is text, used as it is, or chat messages; a question becomes one message of the user. Other fields travel
-   along as metadata, as far as JSON can hold them.
+3. A prompt is text, used as it is, or chat messages, which may show images (`pictures.py` says which files they may
+   name); a question becomes one message of the user. Other fields travel along as metadata, as far as JSON can hold
+   them.
 4. A record that cannot be read is a `Skipped` with its place in the file, and the others go on.
 """
 
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from flowtracer.errors import FormatError, InputError
+from flowtracer.text.messages import with_images
+from flowtracer.trace.pictures import located
 from flowtracer.trace.sources import HUB, find_files, read_data_set
 from flowtracer.trace.trace import Rollout, Skipped
 
@@ -54,7 +57,7 @@ def read_rollouts(source: str | Path, *, limit: int | None = None) -> Iterator[R
     source = str(source)
     if source.startswith(HUB):
         name, records = read_data_set(source)
-        return _rollouts(((f"{name}:{number}", str(number), record) for number, record in records), limit)
+        return _rollouts(((f"{name}:{number}", str(number), record, None) for number, record in records), limit)
     files = find_files(source, tuple(_READERS))
     if files == [Path(source)]:
         return _rollouts(_placed(files[0], read_records(files[0])), limit)
@@ -78,12 +81,12 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Any]]:
     return _records(path, reader)
 
 
-_Placed = tuple[str, str, Any]
-"""A record's place as messages say it, what it is called if it has no name, and the record."""
+_Placed = tuple[str, str, Any, Path | None]
+"""A record's place as messages say it, what it is called if it has no name, the record, and the folder of its file."""
 
 
 def _placed(file: Path, records: Iterator[tuple[int, Any]], prefix: str = "") -> Iterator[_Placed]:
-    return ((f"{file.name}:{number}", f"{prefix}{number}", record) for number, record in records)
+    return ((f"{file.name}:{number}", f"{prefix}{number}", record, file.parent) for number, record in records)
 
 
 def _of_several(file: Path) -> Iterator[_Placed]:
@@ -92,15 +95,15 @@ def _of_several(file: Path) -> Iterator[_Placed]:
     try:
         yield from _placed(file, read_records(file), f"{stem}:")
     except FormatError as error:
-        yield str(file), stem, BadRecord("broken_file", str(error))
+        yield str(file), stem, BadRecord("broken_file", str(error)), None
 
 
 def _rollouts(records: Iterator[_Placed], limit: int | None) -> Iterator[Rollout | Skipped]:
     found = 0
-    for place, name, record in records:
+    for place, name, record, folder in records:
         outcomes: list[Rollout] | list[Skipped]
         try:
-            outcomes = _interpret(record, name)
+            outcomes = [_with_files(rollout, folder) for rollout in _interpret(record, name)]
         except BadRecord as error:
             outcomes = [error.skipped(place)]
         for outcome in outcomes:
@@ -108,6 +111,16 @@ def _rollouts(records: Iterator[_Placed], limit: int | None) -> Iterator[Rollout
                 return
             found += isinstance(outcome, Rollout)
             yield outcome
+
+
+def _with_files(rollout: Rollout, folder: Path | None) -> Rollout:
+    """The rollout, its images by the paths of their files."""
+    if isinstance(rollout.prompt, str):
+        return rollout
+    try:
+        return replace(rollout, prompt=with_images(rollout.prompt, lambda image: {"image": located(image, folder)}))
+    except InputError as error:
+        raise BadRecord("bad_image", str(error)) from error
 
 
 def _records(path: Path, reader: _Reader) -> Iterator[tuple[int, Any]]:
@@ -180,7 +193,7 @@ class _Layout:
 def _pair(
     prompts: tuple[str, ...],
     responses: tuple[str, ...],
-    as_prompt: Callable[[str, Any], str | list[dict[str, str]]],
+    as_prompt: Callable[[str, Any], str | list[dict[str, Any]]],
     as_response: Callable[[str, Any], str],
 ) -> _Layout:
     """One field for the prompt and one for the response, each the first of its names that is not null."""
@@ -204,15 +217,28 @@ def _first_filled(record: Record, names: tuple[str, ...]) -> str:
     return next((name for name in present if record[name] is not None), present[0])
 
 
-def _prompt(name: str, value: Any) -> str | list[dict[str, str]]:
+def _prompt(name: str, value: Any) -> str | list[dict[str, Any]]:
     if not isinstance(value, list):
         return _text(name, value)
     if not value or not all(isinstance(message, Mapping) and "role" in message for message in value):
         raise _bad_field(name, "text or messages with role and content", value)
-    return [{"role": _text(name, m["role"]), "content": _content(name, m.get("content"))} for m in value]
+    return [{"role": _text(name, m["role"]), "content": _asked(name, m.get("content"))} for m in value]
 
 
-def _question(name: str, value: Any) -> str | list[dict[str, str]]:
+def _asked(name: str, value: Any) -> str | list[dict[str, Any]]:
+    """A content that may show images: in parts where it does."""
+    parts = value if isinstance(value, list) else []
+    if not any(isinstance(part, Mapping) and part.get("type") == "image" for part in parts):
+        return _content(name, value)
+    return [
+        {"type": "image", "image": part.get("image") or part.get("path")}
+        if isinstance(part, Mapping) and part.get("type") == "image"
+        else {"type": "text", "text": _content(name, [part])}
+        for part in parts
+    ]
+
+
+def _question(name: str, value: Any) -> str | list[dict[str, Any]]:
     return [{"role": "user", "content": _text(name, value)}]
 
 
@@ -230,7 +256,7 @@ def _content(name: str, value: Any) -> str:
     if not isinstance(value, list) or not value:
         return _text(name, value)
     if not all(isinstance(part, Mapping) and part.get("type") in _PARTS for part in value):
-        raise _bad_field(name, "text, or parts of type text; images are not read", value)
+        raise _bad_field(name, "text, or parts of type text; in a prompt, or of type image", value)
     return "".join(_text(name, part.get("text")) for part in value)
 
 

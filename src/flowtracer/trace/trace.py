@@ -21,21 +21,25 @@ import numpy as np
 from flowtracer.errors import FormatError, InputError
 from flowtracer.folders import digest, write_atomically
 from flowtracer.shapes import Float, Int, ndarray
+from flowtracer.text.messages import Messages, with_images
 from flowtracer.text.printable import printable
 from flowtracer.text.span import Span
 from flowtracer.trace import backbone
 from flowtracer.trace.backbone import Backbone, Edges, TokenGraph
 from flowtracer.trace.backbone import Path as TokenPath
+from flowtracer.trace.images import TraceImage, patch_label, take_images, to_arrays, to_header
 from flowtracer.trace.layered import LayerGraph
+from flowtracer.trace.pictures import content_digest
 from flowtracer.trace.summary import summary
 from flowtracer.trace.unit_flow import Hub, UnitFlow
 from flowtracer.trace.units import Unit, units
 from flowtracer.trace.wellformed import check
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """2 added the heads of edges, the flow by head, and what a trainer made of it; traces of 1 are read without them.
 3 added the digest, and the flow between steps as a list; older files are read unchecked, with its whole matrix.
-4 added the capacity and the graph, and what every token's place alone would carry; older files are read without."""
+4 added the capacity and the graph, and what every token's place alone would carry; older files are read without.
+5 added images."""
 
 _LABEL_LENGTH = 20
 
@@ -44,8 +48,9 @@ _LABEL_LENGTH = 20
 class Rollout:
     """A prompt and what a model answered to it."""
 
-    prompt: str | Sequence[Mapping[str, str]]
-    """Text, used as it is, or chat messages, which the model's template turns into text."""
+    prompt: str | Messages
+    """Text, used as it is, or chat messages, which the model's template turns into text. A message's content may be
+    parts, and a part an image: `{"type": "image", "image": picture or path}`."""
     response: str
     answer: str | None = None
     """The final answer as it stands in the response; None: locate it."""
@@ -57,8 +62,10 @@ class Rollout:
 
     @property
     def digest(self) -> str:
-        """Of all that a trace of it follows from, and so not of its id and metadata."""
-        prompt = self.prompt if isinstance(self.prompt, str) else [dict(message) for message in self.prompt]
+        """Of all that a trace of it follows from, and so not of its id and metadata; of images, their content."""
+        prompt: Any = self.prompt
+        if not isinstance(prompt, str):
+            prompt = with_images(prompt, lambda image: {"digest": content_digest(image)})
         ids = self.token_ids and [[int(token) for token in part] for part in self.token_ids]
         return digest(prompt, self.response, self.answer, ids)
 
@@ -171,6 +178,8 @@ class Trace:
     """f by place alone, of attention that knows only distance (`flow/null.py`); None in files before schema 4."""
     effects: Mapping[int, float] = field(default_factory=dict)
     """Change of log p(answer), in nats, when a hub is hidden from all later tokens; by its token, where measured."""
+    images: tuple[TraceImage, ...] = ()
+    """What the prompt shows: its patches are tokens of the prompt."""
     schema_version: int = SCHEMA_VERSION
 
     def __len__(self) -> int:
@@ -279,10 +288,12 @@ class Trace:
         ]
 
     def label(self, token: int) -> str:
-        """A token as a reader knows it: the word or number that it is part of, or the mark that it is.
+        """A token as a reader knows it: the word or number that it is part of, the mark or the patch that it is.
 
         White space and what cannot be printed are visible, so that nothing of it steers a terminal.
         """
+        if (patch := patch_label(self.images, token)) is not None:
+            return patch
         start, stop = (int(x) for x in self.offsets[token])
         piece = self.text[start:stop].strip(" ")
         if piece.isalnum():
@@ -463,6 +474,7 @@ def _built(header: dict[str, Any], arrays: dict[str, Any]) -> Trace:
     if trained is not None:
         trained = TrainedOn(**trained, **{name: arrays.pop(f"trained_{name}") for name in _TRAINED})
     fields: dict[str, Any] = {"layers": layers, "trained": trained, "effects": effects}
+    fields["images"] = take_images(header, arrays)
     return Trace(**header, **arrays, **spans, **fields, edges=edges, step_edges=step_edges, step_spans=steps)
 
 
@@ -543,6 +555,7 @@ def _header(trace: Trace) -> dict[str, Any]:
     return {
         **{name: getattr(trace, name) for name in names},
         **over_layers,
+        **to_header(trace.images),
         **{name: dataclasses.asdict(getattr(trace, name)) for name in _SPANS},
         **{f"{kind}s_complete": getattr(trace, f"{kind}s").complete for kind in _EDGES},
         "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
@@ -560,6 +573,7 @@ def _arrays(trace: Trace) -> dict[str, np.ndarray]:
         over_layers["node_flow"] = nodes.flow
     return {
         **over_layers,
+        **to_arrays(trace.images),
         **{name: getattr(trace, name) for name in (*names, *by_head)},
         "steps": np.array([[span.start, span.stop] for span in trace.step_spans], dtype=np.int64).reshape(-1, 2),
         **{

@@ -1,24 +1,27 @@
 """A trace in units that a person has names for: its tokens grouped into words, or into steps.
 
 1. The answer's cue (`flowtracer.text.cue`), the answer, and the positions that predict it are one unit: the answer.
-2. At the level of words the rest of each step is grouped as `flowtracer.text.words` says: words, numbers, operators,
-   and what closes the step.
+2. At the level of words a patch of an image is a unit, and the rest of each step is grouped as `flowtracer.text.words`
+   says: words, numbers, operators, and what closes the step.
 3. At the level of steps the rest of each step is one unit, and so is the prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowtracer.errors import InputError
+from flowtracer.shapes import Int, ndarray
 from flowtracer.text.cue import cue_of
 from flowtracer.text.printable import one_line
 from flowtracer.text.span import CharSpan, Span
 from flowtracer.text.words import group_tokens, split_words
+from flowtracer.trace.images import frame_marks, image_marks, patch_labels
 
 if TYPE_CHECKING:
     from flowtracer.trace.trace import Trace
@@ -33,7 +36,8 @@ class Unit:
 
     span: Span
     kind: str
-    """"token"; "word", "number", "operator" or "end", which closes a step; "step" or "prompt"; "answer"."""
+    """"token"; "word", "number", "operator" or "end", which closes a step; "patch" of an image; "step" or "prompt";
+    "answer"."""
     label: str
     """What stands there, in printable characters; long text is cut."""
     step: int
@@ -42,7 +46,7 @@ class Unit:
     @property
     def name(self) -> str:
         """How a sentence speaks of it."""
-        if self.kind in ("prompt", "end"):
+        if self.kind in ("prompt", "end", "patch"):
             return self.label
         quoted = f"“{self.label}”"
         return f"step {self.step} {quoted}" if self.kind == "step" else quoted
@@ -50,7 +54,7 @@ class Unit:
     @property
     def told(self) -> str:
         """Its name, with the step that it is in where the name does not say it."""
-        if self.kind in ("step", "prompt", "end", "answer"):
+        if self.kind in ("step", "prompt", "end", "patch", "answer"):
             return self.name
         return f"{self.name} ({f'step {self.step}' if self.step else 'prompt'})"
 
@@ -78,23 +82,49 @@ def answer_span(trace: Trace) -> Span:
 
 
 def _tokens(trace: Trace) -> Iterator[Unit]:
+    patches = patch_labels(trace.images)
     for step, span in enumerate(trace.step_spans):
         for token in span:
-            yield Unit(span=Span(start=token, stop=token + 1), kind="token", label=trace.label(token), step=step)
+            label = patches.get(token) or trace.label(token)
+            yield Unit(span=Span(start=token, stop=token + 1), kind=_kind(token, patches), label=label, step=step)
+
+
+def _kind(token: int, patches: Mapping[int, str]) -> str:
+    return "patch" if token in patches else "token"
 
 
 def _words(trace: Trace) -> Iterator[Unit]:
     found = split_words(trace.text)
     offsets = [(int(start), int(stop)) for start, stop in trace.offsets]
+    patches, images_T = patch_labels(trace.images), image_marks(trace.images, len(trace))
+    frames_T = frame_marks(images_T, trace.tokens)
     for step, part, whole in _parts(trace):
         if whole is not None:
             yield whole
             continue
-        for group in group_tokens(trace.text, found, offsets, part):
-            label = one_line(trace.text[group.word.start : group.word.stop], _WORD_LENGTH)
-            if group.kind == "end":
-                label = f"end of step {step}" if step else _prompt_mark(group.span, part)
-            yield Unit(span=group.span, kind=group.kind, label=label, step=step)
+        for image, framed, span in _runs(part, images_T, frames_T):
+            if image:
+                for token in span:
+                    one = Span(start=token, stop=token + 1)
+                    yield Unit(span=one, kind="patch", label=patches[token], step=step)
+                continue
+            if framed:
+                yield Unit(span=span, kind="end", label=f"edge of image {framed}", step=step)
+                continue
+            for group in group_tokens(trace.text, found, offsets, span):
+                label = one_line(trace.text[group.word.start : group.word.stop], _WORD_LENGTH)
+                if group.kind == "end":
+                    label = f"end of step {step}" if step else _prompt_mark(group.span, part)
+                yield Unit(span=group.span, kind=group.kind, label=label, step=step)
+
+
+def _runs(part: Span, images_T: Int[ndarray, " T"], frames_T: Int[ndarray, " T"]) -> Iterator[tuple[int, int, Span]]:
+    """Tokens of an image, those that frame one, and text, run by run: the numbers of the two images, 0 for none."""
+    start = part.start
+    for (image, framed), run in groupby(zip(images_T[start : part.stop], frames_T[start : part.stop], strict=True)):
+        stop = start + len(list(run))
+        yield int(image), int(framed), Span(start=start, stop=stop)
+        start = stop
 
 
 def _prompt_mark(mark: Span, prompt: Span) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flowtracer.trace.images import image_fault
+
 if TYPE_CHECKING:
     from flowtracer.trace.backbone import Edges
     from flowtracer.trace.trace import Trace
@@ -74,6 +76,8 @@ def _head_faults(trace: Trace) -> Iterator[str]:
 def _optional_faults(trace: Trace, length: int) -> Iterator[str]:
     if not all(0 <= token < length and _real(effect) for token, effect in trace.effects.items()):
         yield "effects"
+    if image_fault(trace.images, trace.response.start):
+        yield "images"
     nodes, trained = trace.layer_graph, trace.trained
     if nodes is not None:
         places = len(trace.layers) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from flowtracer.errors import InputError, TraceError
+from flowtracer.model.forward import context_length
 from flowtracer.shapes import ndarray
 from flowtracer.text.answer import Answer, AnswerPattern, Miss, locate_answer
-from flowtracer.text.encoding import EncodedText, Messages, encode_rollout, encode_sampled
+from flowtracer.text.encoding import EncodedText, encode_rollout, encode_sampled
+from flowtracer.text.messages import Messages, images_of, parts_of
 from flowtracer.text.offsets import tokens_overlapping
 from flowtracer.text.span import CharSpan, Span
 from flowtracer.text.steps import split_steps
+from flowtracer.trace.images import TraceImage
 from flowtracer.trace.trace import Rollout
+from flowtracer.tracing.shown import Shown, encode_shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,13 @@ class Encoded:
     sink: Span
     """Where the flow ends: the answer, or the positions that predict it."""
     found: Answer
+    shown: Shown | None = None
+    """The images of the prompt; None of text alone."""
+
+    @property
+    def images(self) -> tuple[TraceImage, ...]:
+        """Their patches among its tokens."""
+        return () if self.shown is None else self.shown.images
 
     @property
     def needed(self) -> int:
@@ -51,30 +63,35 @@ class Encoded:
 
 
 def prepare_rollout(
+    model: Any,
     tokenizer: Any,
     rollout: Rollout,
     *,
     at: str,
     question: str,
-    limit: int | None,
+    processor: Any = None,
     pattern: AnswerPattern | None = None,
 ) -> Encoded:
     """Encode a rollout and locate its parts.
 
     Args:
+        model: What it is encoded for.
         tokenizer: The model's.
         rollout: Its text, or the very tokens that were sampled.
         at: Where the flow ends, "token" or "prediction".
         question: Where the flow starts, "prompt" or "user".
-        limit: Tokens that the model takes; None for no limit.
+        processor: The model's, where it takes images.
         pattern: How responses state their answer; None for the usual ways.
 
     Raises:
         TraceError: This rollout cannot be traced; `.reason` names why.
         InputError: `question="user"` and a prompt that is no list of messages.
     """
-    if rollout.token_ids is None:
-        text = encode_rollout(tokenizer, rollout.prompt, rollout.response)
+    shown = None
+    if images_of(rollout.prompt):
+        text, shown = encode_shown(model, tokenizer, processor, rollout)
+    elif rollout.token_ids is None:
+        text = encode_rollout(tokenizer, rollout.prompt, rollout.response, processor=processor)
     else:
         text = encode_sampled(tokenizer, *rollout.token_ids)
     shift, first = text.response_start, text.first_response_token
@@ -83,7 +100,8 @@ def prepare_rollout(
         raise TraceError(found.value, found.message)
     answer = _token_span(text.offsets, CharSpan(start=found.span.start + shift, stop=found.span.stop + shift))
     sink = answer if at == "token" else Span(start=answer.start - 1, stop=answer.stop - 1)
-    asked = Span(start=0, stop=first) if question == "prompt" else _user_span(rollout.prompt, text)
+    images = () if shown is None else shown.images
+    asked = Span(start=0, stop=first) if question == "prompt" else _user_span(rollout.prompt, text, images)
     if not len(asked) or sink.start < 0:
         raise TraceError("empty_prompt", "expected a prompt of at least one token, got none; flow starts there")
     encoded = Encoded(
@@ -94,7 +112,9 @@ def prepare_rollout(
         answer=answer,
         sink=sink,
         found=found,
+        shown=shown,
     )
+    limit = context_length(model)
     if limit is not None and encoded.needed > limit:
         raise TraceError(
             "too_long",
@@ -104,14 +124,27 @@ def prepare_rollout(
     return encoded
 
 
-def _user_span(prompt: str | Messages, text: EncodedText) -> Span:
+def _user_span(prompt: str | Messages, text: EncodedText, images: Sequence[TraceImage]) -> Span:
+    """From the first to the last token of the last user message, images among them."""
     if isinstance(prompt, str):
         raise InputError('expected chat messages with question="user", got a prompt as text')
-    content = next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "").strip()
-    start = text.text.rfind(content, 0, text.response_start) if content else -1
-    if start < 0:
+    place = next((n for n in range(len(prompt) - 1, -1, -1) if prompt[n]["role"] == "user"), len(prompt))
+    before, message = images_of(prompt[:place]), prompt[place : place + 1]
+    shown = images[len(before) : len(before) + len(images_of(message))]
+    spans = [Span(start=int(image.tokens[0]), stop=int(image.tokens[-1]) + 1) for image in shown]
+    stop = text.response_start
+    for part in reversed([part for said in message for part in parts_of(said)]):
+        if not (content := str(part.get("text") or "").strip()):
+            continue
+        start = text.text.rfind(content, 0, stop)
+        if start < 0:
+            spans = []
+            break
+        spans.append(_token_span(text.offsets, CharSpan(start=start, stop=start + len(content))))
+        stop = start
+    if not spans:
         raise TraceError("no_user_message", "expected a user message within the prompt's text, got none")
-    return _token_span(text.offsets, CharSpan(start=start, stop=start + len(content)))
+    return Span(start=min(span.start for span in spans), stop=max(span.stop for span in spans))
 
 
 def _leading_spaces(piece: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowtracer.model.load import load_model, model_digest
+from flowtracer.model.load import load_with_processor, model_digest
 from flowtracer.trace.trace import Trace
 from flowtracer.tracing.tracer import Tracer
 
@@ -57,7 +57,7 @@ class TraceJob:
             MissingDependencyError: A package that the model needs is not installed.
             CaptureError: The model's attention cannot be read.
         """
-        model, tokenizer = load_model(self.model, device=self.device, dtype=self.dtype)
+        model, tokenizer = load_with_processor(self.model, device=self.device, dtype=self.dtype)
         tracer = Tracer(model, tokenizer, **self.tracer)
         # Folders of attention over tokens are claimed as they were before there was a choice.
         plain = (tracer.capacity, tracer.graph) == ("attention", "tokens")

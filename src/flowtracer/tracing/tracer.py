@@ -6,7 +6,8 @@
    and flow, and read off the edges and the heads that carry them.
 
 Rollouts of similar length run together, padded on the right or packed into one row; the numbers are those of each one
-alone. A rollout that cannot be traced becomes a `Skipped` with a named reason and never stops a batch.
+alone. One that shows images runs by itself. A rollout that cannot be traced becomes a `Skipped` with a named reason and
+never stops a batch.
 """
 
 from __future__ import annotations
@@ -32,11 +33,10 @@ from flowtracer.flow.null import DistanceMeans, expected_flow
 from flowtracer.flow.solve import DENSE_BYTES, solve, within_budget
 from flowtracer.model.capture import AttentionReader, Heads
 from flowtracer.model.contributions import PredictedTokens, layer_reader
-from flowtracer.model.forward import context_length
-from flowtracer.model.load import load_model, model_name
+from flowtracer.model.load import load_with_processor, model_name
 from flowtracer.shapes import Int, ndarray
 from flowtracer.text.answer import AnswerPattern, check_pattern
-from flowtracer.text.encoding import Messages
+from flowtracer.text.messages import Messages
 from flowtracer.text.span import Span
 from flowtracer.trace.trace import Rollout, Skipped, Trace, no_heads
 from flowtracer.tracing.encoded import Encoded, prepare_rollout
@@ -47,7 +47,7 @@ class Tracer:
 
     Args:
         model: A causal transformers model.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer; or its processor, where prompts show images.
         layers: Decoder layers whose attention is averaged; None for the middle third, the paper's choice. Over layers
             those that walks go through; None for all that attend.
         heads: Heads of those layers, one list for all or one per layer; None for all.
@@ -102,7 +102,8 @@ class Tracer:
         check_pattern(answer_pattern)
         self.reader = layer_reader(model, layers, heads, capacity=capacity, graph=graph)
         self.model = model
-        self.tokenizer = tokenizer
+        self.processor = tokenizer if hasattr(tokenizer, "image_processor") else None
+        self.tokenizer = tokenizer if self.processor is None else self.processor.tokenizer
         self.at = at
         self.question = question
         self.capacity = capacity
@@ -117,17 +118,19 @@ class Tracer:
     def from_pretrained(
         cls, name_or_path: str, *, device: str | None = None, dtype: str | None = None, **options: Any
     ) -> Tracer:
-        """Load model and tokenizer by hub id, folder, `.gguf` file, "nano" or "smollm2"; see `model/load.py`.
+        """Load a model and its tokenizer, or its processor where it takes images, by hub id, folder, `.gguf` file,
+        "nano" or "smollm2"; see `model/load.py`.
 
         `options` are those of the class.
         """
-        return cls(*load_model(name_or_path, device=device, dtype=dtype), **options)
+        return cls(*load_with_processor(name_or_path, device=device, dtype=dtype), **options)
 
     def trace(self, prompt: str | Messages, response: str, answer: str | None = None) -> Trace:
         """Trace one rollout.
 
         Args:
-            prompt: Text, used as it is, or chat messages, which the model's template turns into text.
+            prompt: Text, used as it is, or chat messages, which the model's template turns into text. They may show
+                images, as parts `{"type": "image", "image": picture or path}` of a message's content.
             response: What the model answered.
             answer: The final answer as it stands in the response; None to locate it.
 
@@ -167,7 +170,11 @@ class Tracer:
         prepared.sort(key=lambda item: item[1].needed)
         for batch in _batches(prepared, max_tokens, pack):
             encoded = [item for _, item in batch]
-            results = self._trace_packed(encoded) if pack else self._trace_padded(encoded)
+            packed = pack and encoded[0].shown is None
+            try:
+                results = self._trace_packed(encoded) if packed else self._trace_padded(encoded)
+            except TraceError as error:  # a picture that could be read when its prompt was encoded, and is gone
+                results = [Skipped(id=item.rollout.id, reason=error.reason, message=str(error)) for item in encoded]
             yield from zip([index for index, _ in batch], results, strict=True)
 
     def trace_attention(self, rollout: Rollout, layers: Sequence[LayerAttention]) -> Trace | Skipped:
@@ -203,9 +210,14 @@ class Tracer:
         return self._encode(rollout).needed
 
     def _encode(self, rollout: Rollout) -> Encoded:
-        limit = context_length(self.model)
         return prepare_rollout(
-            self.tokenizer, rollout, at=self.at, question=self.question, limit=limit, pattern=self.answer_pattern
+            self.model,
+            self.tokenizer,
+            rollout,
+            at=self.at,
+            question=self.question,
+            processor=self.processor,
+            pattern=self.answer_pattern,
         )
 
     def _encode_or_skip(self, rollout: Rollout) -> Encoded | Skipped:
@@ -258,8 +270,9 @@ class Tracer:
         positions_BT: Tensor | None = None,
     ) -> list[LayerAttention]:
         """What the layers attend with, and whatever else the capacity asks for."""
+        images = None if batch[0].shown is None else batch[0].shown.inputs(self.model, batch[0].needed)
         if isinstance(self.reader, AttentionReader):
-            return self.reader.read(ids_BT, mask_BT, positions_BT)
+            return self.reader.read(ids_BT, mask_BT, positions_BT, images=images)
         # Padded, a rollout has a row of its own; packed, they stand behind each other in one.
         starts = np.arange(len(batch)) * ids_BT.shape[1]
         if positions_BT is not None:
@@ -271,7 +284,7 @@ class Tracer:
         predicted = PredictedTokens(
             predicting_BT=predicting_X.view(ids_BT.shape), token_ids_N=torch.from_numpy(np.concatenate(token_ids))
         )
-        return self.reader.read(ids_BT, mask_BT, positions_BT, predicted=predicted)
+        return self.reader.read(ids_BT, mask_BT, positions_BT, images=images, predicted=predicted)
 
     def _solve(
         self, layers: list[LayerAttention], batch: list[Encoded], tokens: tuple[Tensor, Tensor] | None = None
@@ -376,6 +389,7 @@ class Tracer:
             graph=self.graph,
             ends=self.ends,
             expected_flow=None if expected_T is None else whole(expected_T),
+            images=item.images,
             metadata={"id": item.rollout.id, **item.rollout.metadata},
         )
 
@@ -396,13 +410,17 @@ def _head_fields(summary: HeadSummary, layers: list[LayerAttention]) -> dict[str
 
 
 def _batches(items: list[tuple[int, Encoded]], max_tokens: int, pack: bool) -> Iterator[list[tuple[int, Encoded]]]:
-    """Cut items, shortest first, into forwards of at most `max_tokens`; padded batches cost their longest each."""
+    """Cut items, shortest first, into forwards of at most `max_tokens`; padded batches cost their longest each.
+
+    One with images is a batch: what a processor makes of several rollouts differs by family in how it is put together.
+    """
     batch: list[tuple[int, Encoded]] = []
     packed = 0
     for item in items:
         needed = item[1].needed
         cost = packed + needed if pack else (len(batch) + 1) * needed
-        if batch and cost > max_tokens:
+        apart = bool(batch) and (item[1].shown or batch[0][1].shown) is not None
+        if batch and (cost > max_tokens or apart):
             yield batch
             batch, packed = [], 0
         batch.append(item)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from flowtracer.errors import InputError
 from flowtracer.model.forward import accepted, cache_argument, windowed
 from flowtracer.shapes import Float, Int
 from flowtracer.text.span import Span
@@ -50,6 +51,9 @@ def hidden_effects(model: Any, trace: Trace, hidden: Sequence[int | Span], *, ma
         trace: Its answer is scored where it stands.
         hidden: Tokens, or runs of them, before the answer; the first excepted, which nothing could stand in for.
         max_tokens: Tokens of one forward; a longer trace runs alone.
+
+    Raises:
+        InputError: A trace over images.
     """
     text = _Text(model, trace)
     spans = [Span(start=place, stop=place + 1) if isinstance(place, int) else place for place in hidden]
@@ -60,6 +64,19 @@ def hidden_effects(model: Any, trace: Trace, hidden: Sequence[int | Span], *, ma
         changes_BA = (hidden_BA - text.reference_A) * (text.predicting_A >= stops_B1)
         found |= dict(zip(group, changes_BA.sum(-1).tolist(), strict=True))
     return [found[span] for span in spans]
+
+
+def _refuse_images(trace: Trace) -> None:
+    """Raise where a trace is over images: a model is run anew on its tokens alone.
+
+    Raises:
+        InputError: The trace has no pixels.
+    """
+    if trace.images:
+        raise InputError(
+            "expected a trace of text, got one over images: what hiding a token does is measured on tokens alone, "
+            "without pixels; leave it out for this trace"
+        )
 
 
 def _start(span: Span) -> int:
@@ -84,6 +101,7 @@ class _Text:
     """A traced text up to its answer, as the model reads it with nothing hidden."""
 
     def __init__(self, model: Any, trace: Trace) -> None:
+        _refuse_images(trace)
         self._model = model
         self.stop = trace.answer.stop
         self._ids_1T = torch.from_numpy(trace.token_ids[: self.stop]).to(model.device)[None]

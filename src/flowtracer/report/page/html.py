@@ -2,7 +2,8 @@
 
 A page is a shell (jinja2, everything escaped), one script (the committed bundle of `web/`) and packed data
 (`report/payload.py`). Its content security policy allows that script by its digest and nothing else: no other script,
-no network, no frame. Token text is hostile; it travels inside the packed data and becomes text by the script alone.
+no network, no frame; pictures of a trace's images come out of the packed data, and from nowhere else. Token text is
+hostile; it travels inside the packed data and becomes text by the script alone.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def trace_page(trace: Trace) -> str:
         gold=one_line(str(gold)) if gold is not None and verdict(trace) == "wrong" else "",
         facts=_facts(trace, header["share_kept"]),
         data=pack_trace(trace, header=header),
+        extra_policy="; img-src data:" if trace.images else "",
     )
 
 

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from flowtracer.trace.backbone import kept_share
+from flowtracer.trace.images import WEBP, frame_marks, image_marks
 from flowtracer.trace.measures import verdict
+from flowtracer.trace.summary import image_shares
 from flowtracer.trace.trace import Trace
 
 HUBS = 12
@@ -98,6 +100,8 @@ def pack_trace(trace: Trace, most_edges: int | None = None, *, header: Mapping[s
         "head_flow": trace.head_flow.ravel(),
         **_heads(trace, headed),
     }
+    if trace.images:
+        arrays |= _images(trace)
     if trace.trained is not None:
         arrays |= {name: getattr(trace.trained, name) for name in _TRAINED}
     return pack(describe(trace) if header is None else header, arrays, _ORDERED, frozenset(_TRAINED))
@@ -125,6 +129,28 @@ def _heads(trace: Trace, edges: int) -> dict[str, np.ndarray]:
     }
 
 
+def _images(trace: Trace) -> dict[str, np.ndarray]:
+    """Of every token the number of the image that it is of, or that it frames; and of every view its tokens."""
+    marks_T = image_marks(trace.images, len(trace))
+    return {
+        "image_of": marks_T,
+        "frame_of": frame_marks(marks_T, trace.tokens),
+        "patch_token": np.concatenate([view.ravel() for image in trace.images for view in image.views]),
+    }
+
+
+def _pictures(trace: Trace) -> list[dict[str, Any]]:
+    return [
+        {
+            "picture": f"data:{WEBP};base64,{base64.b64encode(image.picture).decode('ascii')}",
+            "placed": image.placed,
+            "views": [list(view.shape) for view in image.views],
+            "share": float(share),
+        }
+        for image, share in zip(trace.images, image_shares(trace), strict=True)
+    ]
+
+
 def describe(trace: Trace) -> dict[str, Any]:
     """All of a trace that is no array, ready for JSON; hubs and paths are searched here, once."""
     walks = trace.walk_graph
@@ -143,6 +169,7 @@ def describe(trace: Trace) -> dict[str, Any]:
         "trained": trace.trained and {"step": trace.trained.step, "advantage": trace.trained.advantage},
         "metadata": _shown_metadata(trace.metadata),
         **{name: [span.start, span.stop] for name in _SPANS for span in [getattr(trace, name)]},
+        "images": _pictures(trace),
         "hubs": [{**hub.to_dict(), "effect": trace.effects.get(hub.token)} for hub in trace.hubs(HUBS)],
         "paths": [
             {**path.to_dict(), "level": level}

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowtracer.text.printable import printable
+from flowtracer.trace.images import image_marks
 from flowtracer.trace.measures import reasoning
 from flowtracer.trace.trace import Trace
 
@@ -57,7 +58,23 @@ def _text(trace: Trace, *, prompt: bool) -> RenderableType:
     for hub in trace.hubs():
         span = hub.unit.span
         text.stylize("underline", trace.offsets[span.start, 0], trace.offsets[span.stop - 1, 1])
-    return Padding(text if prompt else text[first:], (0, 2))
+    if not prompt:
+        return Padding(text[first:], (0, 2))
+    return Padding(_without_patches(trace, text), (0, 2))
+
+
+def _without_patches(trace: Trace, text: Text) -> Text:
+    """An image as one mark: what its tokens spell says nothing."""
+    shown = Text()
+    reached = 0
+    marks_T = image_marks(trace.images, len(trace))
+    for token in np.flatnonzero(marks_T):
+        start, stop = trace.offsets[token]
+        shown.append_text(text[reached:start])
+        if token == 0 or marks_T[token - 1] != marks_T[token]:
+            shown.append(f"[image {marks_T[token]}]", style="italic")
+        reached = max(reached, stop)
+    return shown.append_text(text[reached:])
 
 
 def _styles(trace: Trace) -> Iterator[tuple[int, str]]:
