@@ -181,6 +181,11 @@ def test_responses_that_say_the_same_or_only_an_answer():
     assert bare.parting() == 0
 
 
+def test_a_step_is_never_an_answer():
+    tree = ft.compare_group([responded("Answer 7.\n", "8"), responded("7")]).tree
+    assert [(branch.texts, branch.answer) for branch in tree] == [((), None), ((), "7"), (("Answer 7.",), "8")]
+
+
 step = st.tuples(st.sampled_from("abc"), st.integers(0, 9))
 response = st.tuples(st.lists(step, max_size=4), st.sampled_from("ab"), st.sampled_from(["right", "wrong", None]))
 groups = st.lists(response, min_size=2, max_size=7)
