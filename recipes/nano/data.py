@@ -27,16 +27,17 @@ AIM = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """How Countdown's teacher searches."""
+    """How Countdown's teacher searches, and whether that of forks slips."""
 
     aim: int
     flaws: Flaws
+    slips: bool
 
 
 # In the order of training: the skill takes long to learn, the flaws do not.
 STAGES = (
-    Teacher(aim=AIM, flaws=Flaws()),
-    Teacher(aim=AIM, flaws=FLAWS),
+    Teacher(aim=AIM, flaws=Flaws(), slips=False),
+    Teacher(aim=AIM, flaws=FLAWS, slips=True),
 )
 
 COUNTDOWN = {
@@ -99,7 +100,7 @@ def draw(rng: Random, teacher: Teacher, mixture: Mapping[tuple[str, str], float]
             forks = FORKS[difficulty]
             problem = forks.draw(rng)
             if split_of(problem.key) == "train":
-                return problem, forks.work(problem, seed=rng.getrandbits(32), slips=True).text
+                return problem, forks.work(problem, seed=rng.getrandbits(32), slips=teacher.slips).text
         elif (drawn := _countdown(COUNTDOWN[difficulty], rng)) is not None:
             problem, solution = drawn
             numbers, target = problem.facts["numbers"], problem.facts["target"]
