@@ -2,10 +2,10 @@
 
     python experiments/meter.py --tasks countdown
 
-Against the true gradient: nano on the task that the demo trains on and on planted problems, nano-forks where the
-decisive tokens stand early, in the middle, late or scattered, by strategies that are cheap; tables and figures to
-`results/meter_TASK.*`. Rollouts, gradients and minibatches stay in `runs/meter/TASK`, and a run that was interrupted
-goes on. Other models and tasks: `flowtracer meter`.
+Against the true gradient: nano on the task that the demo trains on, on another stream of it that chose nothing, and on
+planted problems; nano-forks where the decisive tokens stand early, in the middle, late or scattered. Tables and figures
+go to `results/meter_TASK.*`. Rollouts, gradients and minibatches stay in `runs/meter/TASK`, and a run that was
+interrupted goes on. Other models and tasks: `flowtracer meter`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from flowtracer.tasks import Countdown, Forks, Planted, Task
 from flowtracer.tasks.forks import PLACES
 from outcome import RESULTS, write_outcome
 
-CHEAP = "uniform,position,flow,flow:keep=bottom,correlation,attention,local,gradient,entropy,delta,random"
+SEEN = Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=20, max_target=100)
 FORKS = MeterOptions(max_new_tokens=80, rollouts=2048, minibatches=12)
+CHEAP = (
+    "uniform,position,flow,flow:keep=bottom,flow:graph=layered,capacity=alti,flow_contrast,correlation,likelihood_gain,"
+    "attention,attention_entropy,local,gradient,entropy_8020,delta,random"
+)
 TASKS: dict[str, tuple[str, Task, str, MeterOptions]] = {
-    "countdown": (
+    "countdown": ("nano", SEEN, "all", MeterOptions(max_new_tokens=128)),
+    "countdown_again": (
         "nano",
-        Countdown(brief=True, min_numbers=3, max_numbers=3, max_value=20, max_target=100),
-        "all",
-        MeterOptions(max_new_tokens=128),
+        SEEN,
+        "uniform,position,correlation,likelihood_gain,attention_entropy,local,flow",
+        MeterOptions(max_new_tokens=128, rollouts=4096, minibatches=12, seed=1),
     ),
     "planted": (
         "nano",

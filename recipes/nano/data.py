@@ -6,7 +6,7 @@ Every example is drawn from its own seed, so any stretch of the stream can be dr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -27,16 +27,17 @@ AIM = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """How Countdown's teacher searches."""
+    """How Countdown's teacher searches, and whether that of forks slips."""
 
     aim: int
     flaws: Flaws
+    slips: bool
 
 
 # In the order of training: the skill takes long to learn, the flaws do not.
 STAGES = (
-    Teacher(aim=AIM, flaws=Flaws()),
-    Teacher(aim=AIM, flaws=FLAWS),
+    Teacher(aim=AIM, flaws=Flaws(), slips=False),
+    Teacher(aim=AIM, flaws=FLAWS, slips=True),
 )
 
 COUNTDOWN = {
@@ -52,7 +53,13 @@ PLANTED = {
 FORKS = {place: Forks(place=place) for place in PLACES} | {
     f"{place}, hard": Forks(place=place, ways=3, steps=6, asides=3) for place in PLACES
 }
-TASKS: dict[str, Mapping[str, Task]] = {"countdown": COUNTDOWN, "planted": PLANTED, "forks": FORKS}
+GIVEN = {difficulty: replace(task, free=False) for difficulty, task in FORKS.items()}
+TASKS: dict[str, Mapping[str, Task]] = {
+    "countdown": COUNTDOWN,
+    "planted": PLANTED,
+    "forks": FORKS,
+    "forks_given": GIVEN,
+}
 # Shares of the examples, for each of the packaged models.
 MIXTURES: dict[str, dict[tuple[str, str], float]] = {}
 MIXTURES["nano"] = {
@@ -63,7 +70,8 @@ MIXTURES["nano"] = {
     ("planted", "medium"): 0.2,
     ("planted", "hard"): 0.15,
 }
-MIXTURES["forks"] = {("forks", difficulty): 0.09 if "hard" in difficulty else 0.16 for difficulty in FORKS}
+for _name in ("forks", "forks_given"):
+    MIXTURES[_name] = {(_name, difficulty): 0.09 if "hard" in difficulty else 0.16 for difficulty in FORKS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +103,11 @@ def draw(rng: Random, teacher: Teacher, mixture: Mapping[tuple[str, str], float]
             problem = planted.draw(rng)
             if split_of(problem.key) == "train":
                 return problem, planted.work(problem, seed=rng.getrandbits(32)).text
-        elif task == "forks":
-            forks = FORKS[difficulty]
+        elif task in ("forks", "forks_given"):
+            forks = (FORKS if task == "forks" else GIVEN)[difficulty]
             problem = forks.draw(rng)
             if split_of(problem.key) == "train":
-                return problem, forks.work(problem, seed=rng.getrandbits(32), slips=True).text
+                return problem, forks.work(problem, seed=rng.getrandbits(32), slips=teacher.slips).text
         elif (drawn := _countdown(COUNTDOWN[difficulty], rng)) is not None:
             problem, solution = drawn
             numbers, target = problem.facts["numbers"], problem.facts["target"]

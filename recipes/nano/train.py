@@ -9,8 +9,9 @@
    width; a step accumulates a few.
 3. AdamW, forwards in bfloat16, weights in float32. The learning rate rises, stays, and falls over the last fifth.
    A processor without instructions for bfloat16 is several times faster with `--dtype float32`.
-4. Countdown's teacher is perfect until then, and over the last fifth has its flaws (`data.STAGES`). The skill takes
-   long to learn and the flaws do not, so other flaws need only that last fifth again.
+4. Teachers are perfect until then, and over the last fifth have their flaws (`data.STAGES`). The skill takes long to
+   learn and the flaws do not, so other flaws need only that last fifth again. And a skill that a flawed teacher hardly
+   needs is not learned: taught by slips from the start, a model of forks did not look at what was asked for.
 
 Eager attention is chosen by measurement: at these lengths PyTorch's fused attention on a CPU takes most of a step,
 backward above all.

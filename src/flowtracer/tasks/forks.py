@@ -1,15 +1,15 @@
 """Forks: the answer hangs on a few tokens whose places are known, and differ from variant to variant.
 
-    k=7; b=+3, c=-4; w=5; d=+1; e=-2. c=?
+    k=7; b=+3, c=-4; w=*; d=+1; e=-2. c=?
 
 1. A walk from statement to statement: the first gives a value, each of the next changes the one reached. Where two or
-   more stand side by side, the *fork*, the walk takes the one that the question ends with. A statement without a sign
-   is an *aside*, worked out and without consequence.
+   more stand side by side, the *fork*, the walk takes the one that the question ends with. A star is an *aside*: any
+   digit will do, and nothing follows from it.
 2. A response carries out one statement a line and answers with the last value reached:
 
        k=7, k is 7.
        c=7-4, c is 3.          <- the fork: c, not b
-       w=5, w is 5.            <- an aside
+       w=8, w is 8.            <- an aside
        d=3+1, d is 4.
        e=4-2, e is 2.
        <answer>2</answer>
@@ -19,7 +19,10 @@
 4. Whether a response is right is decided where it names the variable of a fork: every line is true and fluent whatever
    was named, and each way leads to another value. A model that copies or reckons badly decides elsewhere too, and the
    meter's `oracle` shows it.
-5. The teacher errs on purpose (`work` with `slips=True`): the larger the number of the way that was asked for, the more
+5. Asides are where a model is least sure and nothing depends on it, so that being unsure does not tell what decides.
+   With `free=False` they are given, as in "w=5": then all but the forks is forced, forced tokens hardly move whatever
+   they are credited with, and credit has little to gain.
+6. The teacher errs on purpose (`work` with `slips=True`): the larger the number of the way that was asked for, the more
    often it takes another. A model that was trained on it takes the right one with a middling probability, which
    reinforcement can mend.
 """
@@ -48,7 +51,7 @@ _NAMED = re.compile(r"^([a-z])=", re.MULTILINE)
 
 
 class Way(TypedDict):
-    """A variable, and what it adds to the value reached; of the start and an aside, the value itself."""
+    """A variable, and what it adds to the value reached; of the start and a given aside, its value."""
 
     variable: str
     change: int
@@ -73,6 +76,8 @@ class Forks:
     steps: int = 4
     """Forced statements."""
     asides: int = 2
+    free: bool = True
+    """What an aside says is the response's own choice."""
 
     def __post_init__(self) -> None:
         if self.place not in PLACES:
@@ -116,7 +121,8 @@ class Forks:
         for statement in problem.facts["statements"]:
             way = _taken(statement["ways"], problem.facts["asked"], rng if slips else None)
             if statement["aside"]:
-                lines.append((_given(way), False))
+                said = Way(variable=way["variable"], change=rng.randint(0, LARGEST)) if self.free else way
+                lines.append((_given(said), False))
             else:
                 name, change = way["variable"], way["change"]
                 lines.append((f"{name}={value}{change:+d}, {name} is {value + change}.\n", True))
@@ -160,7 +166,7 @@ class Forks:
         taken = [rng.randrange(len(of)) for of in changes]
         asked = [s["ways"][way]["variable"] for s, way in zip(statements, taken, strict=True) if len(s["ways"]) > 1]
         value = start + sum(of[way] for of, way, skip in zip(changes, taken, aside, strict=True) if not skip)
-        shown = [f"{first['variable']}={start}", *map(_shown, statements)]
+        shown = [f"{first['variable']}={start}", *(_shown(statement, free=self.free) for statement in statements)]
         return pose(
             self.name,
             key=f"{start} {changes} {aside} by {taken}",
@@ -170,7 +176,7 @@ class Forks:
         )
 
     def _draws(self, seed: int) -> Iterator[Problem]:
-        options = f"{self.place} {self.ways} {self.steps} {self.asides}"
+        options = f"{self.place} {self.ways} {self.steps} {self.asides}{' free' if self.free else ''}"
         rng = Random(f"{self.name} {options} {seed}")  # noqa: S311 - not for security
         while True:
             yield self.draw(rng)
@@ -188,7 +194,7 @@ class Forks:
         reached, changes = [start], []
         for kind in kinds:
             if kind == "aside":
-                changes.append([rng.randint(0, LARGEST)])
+                changes.append([0 if self.free else rng.randint(0, LARGEST)])
                 continue
             free = [change for change in range(-min(reached), LARGEST - max(reached) + 1) if change]
             ways = self.ways if kind == "fork" else 1
@@ -217,8 +223,10 @@ def _taken(ways: list[Way], asked: list[str], slips: Random | None) -> Way:
     return slips.choice([way for way in ways if way is not wanted])
 
 
-def _shown(statement: Statement) -> str:
+def _shown(statement: Statement, *, free: bool) -> str:
     """A statement as the question has it."""
+    if statement["aside"] and free:
+        return f"{statement['ways'][0]['variable']}=*"
     sign = "" if statement["aside"] else "+"
     return ", ".join(f"{way['variable']}={way['change']:{sign}d}" for way in statement["ways"])
 
