@@ -171,7 +171,7 @@ def test_an_answer_in_a_way_of_its_own(tmp_path, command):
 def test_ctrl_c_twice_and_started_again(tmp_path):
     file, whole, out = tmp_path / "rollouts.jsonl", tmp_path / "whole", tmp_path / "out"
     line = {"prompt": QUESTION, "response": RESPONSE}
-    file.write_text("".join(json.dumps(line | {"id": f"r{n}"}) + "\n" for n in range(240)))  # several forwards
+    file.write_text("".join(json.dumps(line | {"id": f"r{n}"}) + "\n" for n in range(720)))  # several forwards
     arguments = ["trace", file, "--model", "nano", "--show", "0", "--out"]
     assert invoke(*arguments, whole).exit_code == 0
     code = "from flowtracer.cli import main; main()"
@@ -184,6 +184,6 @@ def test_ctrl_c_twice_and_started_again(tmp_path):
         time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.wait() != 0
-    assert len(list(out.glob("traces/*.safetensors"))) < 240
+    assert len(list(out.glob("traces/*.safetensors"))) < 720
     assert invoke(*arguments, out).exit_code == 0
     assert files_of(out) == files_of(whole)

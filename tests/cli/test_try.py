@@ -20,7 +20,8 @@ def test_what_carried_the_answer_is_said_and_the_page_written(model, tmp_path):
     done = run(model, RESPONSE, "--html", page, "--graph", "layered", "--capacity", "alti")
     assert done.exit_code == 0, done.output
     assert done.output.startswith("The answer 7 draws ")
-    assert "alti over layers; answer 7, found by the rule “label”" in done.output
+    assert "layered walks, weighed by alti" in done.output
+    assert "answer 7, found by the rule “label”" in done.output
     assert "<!doctype html>" in page.read_text(encoding="utf-8").lower()
 
 

@@ -107,7 +107,7 @@ def records(random: Random, folder: Path) -> None:
         assert error.skipped("r:1").message.startswith("expected")
     file = folder / "r.json"
     file.write_text(json.dumps([found]))
-    for posed in _posed(read_rollouts(file), "r", None):
+    for posed in _posed(read_rollouts(file), "r", None, lambda question: None):
         assert isinstance(posed, Skipped) or posed[0].gold
 
 

@@ -21,8 +21,9 @@ from flowtracer.cli.train import training_line
 from flowtracer.evaluation.summary import Agreement, BenchmarkResult
 from flowtracer.intervals import Interval
 from flowtracer.report.explain import explain
-from flowtracer.report.terminal.comparison import render_comparison, render_group
+from flowtracer.report.terminal.comparison import render_comparison
 from flowtracer.report.terminal.evaluation import benchmark_tables
+from flowtracer.report.terminal.group import render_group
 from flowtracer.report.terminal.masking import masking_tables
 from flowtracer.report.terminal.meter import meter_tables
 from flowtracer.report.terminal.numbers import NumberTable
@@ -30,7 +31,8 @@ from flowtracer.report.terminal.planted import faithfulness_tables
 from flowtracer.report.terminal.trace import render
 from flowtracer.study.differences import compare_runs
 from flowtracer.study.tables import terminal_tables
-from flowtracer.trace.compare import compare, compare_group
+from flowtracer.trace.compare import compare
+from flowtracer.trace.group import compare_group
 from flowtracer.tracing.summary import Summary
 from study_files import document_of
 from synthetic import RIGHT, WRONG, synthetic_trace
