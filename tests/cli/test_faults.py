@@ -171,11 +171,12 @@ def test_an_answer_in_a_way_of_its_own(tmp_path, command):
 def test_ctrl_c_twice_and_started_again(tmp_path):
     file, whole, out = tmp_path / "rollouts.jsonl", tmp_path / "whole", tmp_path / "out"
     line = {"prompt": QUESTION, "response": RESPONSE}
-    file.write_text("".join(json.dumps(line | {"id": f"r{n}"}) + "\n" for n in range(720)))  # several forwards
+    file.write_text("".join(json.dumps(line | {"id": f"r{n}"}) + "\n" for n in range(240)))  # several forwards
     arguments = ["trace", file, "--model", "nano", "--show", "0", "--out"]
     assert invoke(*arguments, whole).exit_code == 0
     code = "from flowtracer.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, arguments), str(out)]
+    # Niced: on a loaded machine it must not be done before this process looks again.
+    command = ["nice", "-n", "19", sys.executable, "-c", code, *map(str, arguments), str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not list(out.glob("traces/*.safetensors")):
             assert process.poll() is None
@@ -184,6 +185,6 @@ def test_ctrl_c_twice_and_started_again(tmp_path):
         time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.wait() != 0
-    assert len(list(out.glob("traces/*.safetensors"))) < 720
+    assert len(list(out.glob("traces/*.safetensors"))) < 240
     assert invoke(*arguments, out).exit_code == 0
     assert files_of(out) == files_of(whole)
