@@ -80,6 +80,8 @@ def test_what_a_rollout_brought_along():
     graded = make_trace(metadata={"is_correct": False, "reward": 1})
     assert (verdict(graded), reward(graded.metadata)) == ("wrong", 1.0)
     assert verdict(make_trace()) == "right"
+    assert reward({"reward": 10**400}) is None
+    assert reward({"reward": float("nan"), "score": 0.5}) == 0.5
     plain = dataclasses.replace(graded, metadata={"reward": "high"})
     assert (verdict(plain), reward(plain.metadata)) == (None, None)
 

@@ -6,6 +6,7 @@ comes behind carries no flow, so it is no part of what flow could pass through.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,9 +29,10 @@ def verdict(trace: Trace) -> str | None:
 
 
 def reward(metadata: Mapping[str, Any]) -> float | None:
-    """A rollout's `reward`, or its `score` as verl calls it, where it has one that is a number."""
+    """A rollout's `reward`, or its `score` as verl calls it, where it has one that is a finite number."""
     given = (metadata.get(name) for name in ("reward", "score"))
-    return next((float(value) for value in given if isinstance(value, int | float)), None)
+    numbers = (value for value in given if isinstance(value, int | float) and abs(value) <= sys.float_info.max)
+    return next(map(float, numbers), None)
 
 
 def identity(trace: Trace) -> dict[str, Any]:
