@@ -53,3 +53,7 @@ def mean_of(intervals: Sequence[Interval]) -> Interval:
     below = math.hypot(*(interval.mean - interval.low for interval in intervals)) / len(intervals)
     above = math.hypot(*(interval.high - interval.mean for interval in intervals)) / len(intervals)
     return Interval(mean=mean, low=mean - below, high=mean + above, items=min(i.items for i in intervals))
+
+
+if __name__ == "__main__":
+    main()
