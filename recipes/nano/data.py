@@ -104,7 +104,7 @@ def draw(rng: Random, teacher: Teacher, mixture: Mapping[tuple[str, str], float]
             if split_of(problem.key) == "train":
                 return problem, planted.work(problem, seed=rng.getrandbits(32)).text
         elif task in ("forks", "forks_given"):
-            forks = (FORKS if task == "forks" else GIVEN)[difficulty]
+            forks = TASKS[task][difficulty]
             problem = forks.draw(rng)
             if split_of(problem.key) == "train":
                 return problem, forks.work(problem, seed=rng.getrandbits(32), slips=teacher.slips).text

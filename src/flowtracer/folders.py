@@ -101,7 +101,7 @@ def claim(folder: Path, options: Mapping[str, Any]) -> None:
         InputError: It cannot be written, or holds what other options made; names each with its old and new value.
         FormatError: Its note of them cannot be read.
     """
-    wanted = json.loads(json.dumps(options))
+    wanted = _given(json.loads(json.dumps(options)))
     file = folder / OPTIONS
     try:
         folder.mkdir(parents=True, exist_ok=True)

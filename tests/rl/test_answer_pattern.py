@@ -103,6 +103,7 @@ def test_a_run_file_says_it_and_a_folder_without_stays_what_it_was(model, tmp_pa
     assert (seen[0]["credit/answered"] > 0) == bool(pattern)
     kept = json.loads((tmp_path / "out" / "options.json").read_text())
     assert kept.get("credit.answer_pattern") == (r"(\S)" if pattern else None)
+    assert ("credit.answer_pattern" in kept) == bool(pattern)
 
 
 def test_a_run_file_with_a_pattern_that_is_none(model, tmp_path):

@@ -138,15 +138,12 @@ def told_sides(traces: Sequence[Trace]) -> Sides:
     if any(verdicts):
         return Sides(of=verdicts, told_by="verdict")
     rewards = [reward(trace.metadata) for trace in traces]
-    known = [given for given in rewards if given is not None and math.isfinite(given)]
+    known = [given for given in rewards if given is not None]
     # Rewards that are all alike may differ from their mean by its rounding.
     if len(set(known)) < 2:
         return Sides(of=(None,) * len(traces), told_by=None)
     mean = math.fsum(known) / len(known)
-    of = tuple(
-        None if given is None or not math.isfinite(given) or given == mean else "right" if given > mean else "wrong"
-        for given in rewards
-    )
+    of = tuple(None if given is None or given == mean else "right" if given > mean else "wrong" for given in rewards)
     return Sides(of=of, told_by="reward")
 
 

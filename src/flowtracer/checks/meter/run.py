@@ -122,8 +122,7 @@ def meter(
     names = [*strategies, *(ORACLES if isinstance(task, LabelledTask) else ())]
     with _folder(out) as folder:
         made_with = {"model": model_name(model), "weights": _fingerprint(model), "task": _task_text(task)}
-        # Folders of before there was a choice of pattern say nothing of it.
-        claim(folder, made_with | {name: value for name, value in asdict(options).items() if value is not None})
+        claim(folder, made_with | asdict(options))
         run = _Run(model, tokenizer, task, policy, options, folder, on_progress)
         result = run.result(made_with, strategies, names, mixed)
         write_atomically(folder / "meter.json", json.dumps(result.to_dict(), indent=1) + "\n")

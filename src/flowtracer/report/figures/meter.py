@@ -30,10 +30,9 @@ def plot_worth(result: MeterResult) -> Figure:
         _draw(adam, rows, adam=True)
         plain.set_yticks(range(len(rows)), [row.name.replace(":keep=bottom", ", bottom") for row in rows])
         plain.set_ylim(len(rows) - 0.5, -0.5)
-        # The axes are narrow beside long names: what a title of theirs would say is said over both.
-        figure.suptitle(f"worth over plain GRPO, {result.minibatches} minibatches", x=0.01, ha="left")
-        plain.set_title("plain metric")
-        adam.set_title("Adam's metric")
+        # It begins above the names: beside long ones its axes are too narrow for it, and it would run into the next.
+        plain.set_title(f"worth over plain GRPO, {result.minibatches} minibatches", x=-0.25)
+        adam.set_title("in Adam's metric")
         return figure
 
 
