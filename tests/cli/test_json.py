@@ -9,24 +9,10 @@ from typer.testing import CliRunner
 from flowtracer.cli import app
 from flowtracer.cli.console import console, print_json
 from flowtracer.study.results import save_results
+from run_files import small_run
 from study_files import document_of
 from synthetic import RIGHT, WRONG, synthetic_trace
 
-RUN = """
-model = "{model}"
-output_dir = "{out}"
-[task]
-name = "countdown"
-problems = 4
-options = {{ max_numbers = 3 }}
-[credit]
-name = "uniform"
-[grpo]
-max_steps = 1
-per_device_train_batch_size = 2
-num_generations = 2
-max_completion_length = 4
-"""
 FILES = {"page", "plot"}
 """Commands whose results are files."""
 
@@ -40,7 +26,7 @@ def made(model, tmp_path):
         synthetic_trace(response, metadata={"id": name}).save(tmp_path / f"{name}.safetensors")
     lines = [{"prompt": "3 + 4?", "response": "3 + 4 = 7.\nA: 7", "gold": "7"}, {"prompt": "q", "response": "none"}]
     (tmp_path / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "run.toml").write_text(RUN.format(model=model, out=tmp_path / "run"))
+    (tmp_path / "run.toml").write_text(small_run(model, tmp_path / "run", credit="uniform"))
     save_results(tmp_path / "small.json", document_of({"uniform": [[0.5, 0.6]], "flow": [[0.5, 0.7]]}))
     return {"HERE": str(tmp_path), "MODEL": model, "OUT": str(tmp_path / "out")}
 

@@ -6,28 +6,14 @@ from safetensors.torch import load_file
 from flowtracer.errors import InputError
 from flowtracer.rl.rehearsal import rehearse
 from flowtracer.rl.run import read_run_file, train
+from run_files import small_run
 
 pytestmark = pytest.mark.filterwarnings("default::FutureWarning", "default::UserWarning", "default::DeprecationWarning")
-
-RUN = """
-model = "{model}"
-output_dir = "{out}"
-[task]
-name = "countdown"
-problems = 4
-options = {{ max_numbers = 3 }}
-[grpo]
-max_steps = 1
-per_device_train_batch_size = 2
-num_generations = 2
-max_completion_length = 4
-{options}
-"""
 
 
 def run_file(folder, model, *options):
     file = folder / "run.toml"
-    file.write_text(RUN.format(model=model, out=folder / "out", options="\n".join(options)))
+    file.write_text(small_run(model, folder / "out", *options))
     return read_run_file(file)
 
 

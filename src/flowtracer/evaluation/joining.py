@@ -15,6 +15,7 @@ from typing import Any
 from flowtracer.errors import InputError, MissingDependencyError
 from flowtracer.evaluation.loading import load_suite
 from flowtracer.tasks import Problem
+from flowtracer.text.messages import as_messages
 
 Join = Callable[[Any], Problem | None]
 """The problem that a prompt asks, with the prompt as its own; None where it asks none."""
@@ -25,7 +26,7 @@ def by_question(problems: Iterable[Problem]) -> Join:
     known = {_folded(problem.key): problem for problem in problems}
 
     def join(prompt: Any) -> Problem | None:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+        messages = as_messages(prompt)
         text = _folded(messages[-1]["content"]) if messages and isinstance(messages[-1].get("content"), str) else ""
         found = known.get(text) or _within(text, known)
         return None if found is None else replace(found, prompt=messages)

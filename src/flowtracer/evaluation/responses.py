@@ -23,6 +23,7 @@ from flowtracer.evaluation.joining import Join
 from flowtracer.evaluation.loading import Suite
 from flowtracer.model.generate import Reply
 from flowtracer.tasks import Problem
+from flowtracer.text.messages import as_messages
 from flowtracer.trace.records import read_rollouts
 from flowtracer.trace.trace import Rollout, Skipped
 
@@ -117,8 +118,7 @@ def _joined(record: Rollout, join: Join) -> Skipped | tuple[Problem, Rollout]:
 
 
 def _problem(rollout: Rollout, name: str, rule: str, gold: str) -> Problem:
-    prompt = rollout.prompt
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+    messages = as_messages(rollout.prompt)
     key = json.dumps([messages, gold])
     metadata = rollout.metadata
     options, tolerance = metadata.get("options"), metadata.get("tolerance")

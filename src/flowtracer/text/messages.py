@@ -12,6 +12,11 @@ from typing import Any
 Messages = Sequence[Mapping[str, Any]]
 
 
+def as_messages(prompt: str | Messages) -> list[dict[str, Any]]:
+    """A prompt as messages; text is one of the user."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(message) for message in prompt]
+
+
 def parts_of(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What a message says, in parts; text is one."""
     content = message.get("content")
