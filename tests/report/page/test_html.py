@@ -111,6 +111,11 @@ def test_the_first_screen_is_readable_without_the_script():
     assert "Final answer" in html.trace_page(make_trace(metadata={}))
 
 
+def test_a_reward_is_what_it_is_everywhere():
+    assert "reward 0.25" in html.trace_page(make_trace(metadata={"score": 0.25}))  # as verl calls it
+    assert "reward" not in html.trace_page(make_trace(metadata={"reward": 10**400})).partition("<script")[0]
+
+
 def test_a_page_says_what_it_was_made_by_where_that_is_not_the_default():
     plain = html.trace_page(make_trace())
     assert "weighed by" not in plain

@@ -21,7 +21,7 @@ from flowtracer.errors import InputError
 from flowtracer.folders import write_atomically
 from flowtracer.report.page.payload import describe, pack_trace
 from flowtracer.text.printable import one_line
-from flowtracer.trace.measures import made_by, verdict
+from flowtracer.trace.measures import made_by, reward, verdict
 from flowtracer.trace.trace import Trace
 
 ASSETS = Path(__file__).parent / "assets"
@@ -124,7 +124,7 @@ def _facts(trace: Trace, kept: float) -> list[str]:
     else:
         flow = f"{kept:.0%} of the flow kept on the {len(trace.edges):,} largest edges"
     layers = f"layers {trace.layers[0]}-{trace.layers[-1]}" if trace.layers else ""
-    name = trace.metadata.get("id")
+    name, rewarded = trace.metadata.get("id"), reward(trace.metadata)
     given = [
         f"{len(trace):,} tokens",
         f"{max(len(trace.step_spans) - 1, 0):,} sentences",
@@ -132,7 +132,7 @@ def _facts(trace: Trace, kept: float) -> list[str]:
         one_line(trace.model.rstrip("/").rsplit("/", 1)[-1]),
         layers,
         one_line(made_by(trace)),
-        f"reward {trace.metadata['reward']:.3g}" if isinstance(trace.metadata.get("reward"), int | float) else "",
+        "" if rewarded is None else f"reward {rewarded:.3g}",
         one_line(str(name)) if name else "",
     ]
     return [fact for fact in given if fact]

@@ -29,9 +29,8 @@ def masking_tables(summary: MaskingSummary) -> Iterator[NumberTable]:
     shares = sorted({share for curve in summary.curves for share in curve.shares})
     areas = NumberTable("mean change of log p", ("curve", "by"), ("area over shares", *(f"at {s:.0%}" for s in shares)))
     for curve in summary.curves:
-        heights = dict(
-            zip(curve.shares, curve.heights, strict=True)
-        )  # a curve has its own end beside the others' shares
+        # A curve has an end of its own beside the shares of the others.
+        heights = dict(zip(curve.shares, curve.heights, strict=True))
         points = (f"{heights[share]:+.2f}" if share in heights else "" for share in shares)
         areas.add_row(curve.kind, curve.by, _number(curve.area), *points)
     yield areas
